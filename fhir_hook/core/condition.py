@@ -1,0 +1,148 @@
+"""The algebra of argument conditions in seccomp rules (runtime-spec config-linux.md, seccomp_rule_add(3)).
+
+A condition is the tuple (index, op, value, value2): argument `index` compared as an unsigned 64-bit number; for
+SCMP_CMP_MASKED_EQ `value` is the mask and `value2` what the masked argument must equal, as the runtimes pass them.
+A conjunction is a tuple of conditions on different arguments, sorted by index: what libseccomp can hold in one rule.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Condition = tuple[int, str, int, int]
+    Conjunction = tuple[Condition, ...]
+
+MAX = (1 << 64) - 1
+NE, LT, LE, EQ = "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ"
+GE, GT, MASKED_EQ = "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"
+OPERATORS = (NE, LT, LE, EQ, GE, GT, MASKED_EQ)
+NEVER: tuple[()] | None = None
+
+
+class Inexpressible(Exception):
+    """Two conditions on one argument have no common form that a single condition can hold."""
+
+
+def holds(condition: Condition, argument: int) -> bool:
+    """Whether the condition holds for the 64-bit value of its argument."""
+    _, op, value, value2 = condition
+    if op == EQ:
+        return argument == value
+    if op == MASKED_EQ:
+        return argument & value == value2
+    if op == NE:
+        return argument != value
+    if op == LT:
+        return argument < value
+    if op == LE:
+        return argument <= value
+    if op == GE:
+        return argument >= value
+    return argument > value
+
+
+def both(a: Condition, b: Condition) -> Condition | None:
+    """Return the condition for `a` and `b`, on the same argument; None when they contradict each other.
+
+    Raises Inexpressible when both hold for some values and no single condition says for which.
+    """
+    a, b = _simple(a), _simple(b)
+    if a == b:
+        return a
+    if a[1] == EQ or b[1] == EQ:
+        exact, other = (a, b) if a[1] == EQ else (b, a)
+        return exact if holds(other, exact[2]) else None
+    if a[1] == MASKED_EQ and b[1] == MASKED_EQ:
+        if (a[3] ^ b[3]) & a[2] & b[2]:
+            return None
+        return _simple((a[0], MASKED_EQ, a[2] | b[2], a[3] | b[3]))
+    if NE in (a[1], b[1]):
+        unequal, other = (a, b) if a[1] == NE else (b, a)
+        if not holds(other, unequal[2]):
+            return other
+        raise Inexpressible
+    if MASKED_EQ in (a[1], b[1]):
+        raise Inexpressible
+    return _range(a, b)
+
+
+def _range(a: Condition, b: Condition) -> Condition | None:
+    """Two of GE and LE: the narrower of the same kind; of different kinds only an empty or one-value range."""
+    if a[1] == b[1]:
+        return (a[0], a[1], (max if a[1] == GE else min)(a[2], b[2]), 0)
+    low, high = (a[2], b[2]) if a[1] == GE else (b[2], a[2])
+    if low > high:
+        return None
+    if low == high:
+        return (a[0], EQ, low, 0)
+    if low == 0:
+        return (a[0], LE, high, 0)
+    if high == MAX:
+        return (a[0], GE, low, 0)
+    raise Inexpressible
+
+
+def _simple(condition: Condition) -> Condition:
+    """One form for each meaning: GT and LT become GE and LE, a full mask becomes EQ. What never holds stays."""
+    index, op, value, value2 = condition
+    if op == GT and value < MAX:
+        return (index, GE, value + 1, 0)
+    if op == LT and value > 0:
+        return (index, LE, value - 1, 0)
+    if op == MASKED_EQ and value == MAX:
+        return (index, EQ, value2, 0)
+    if op == MASKED_EQ:
+        return condition
+    return (index, op, value, 0)
+
+
+def conjoin(a: Conjunction, b: Conjunction) -> Conjunction | None:
+    """Return the conjunction of both; None when they can't both hold; raises Inexpressible."""
+    by_index = {condition[0]: condition for condition in a}
+    for condition in b:
+        present = by_index.get(condition[0])
+        if present is None:
+            by_index[condition[0]] = condition
+        else:
+            common = both(present, condition)
+            if common is None:
+                return None
+            by_index[condition[0]] = common
+    return tuple(by_index[index] for index in sorted(by_index))
+
+
+def implies(a: Conjunction, b: Conjunction) -> bool:
+    """Whether `a` certainly holds only where `b` does (false when that can't be seen)."""
+    try:
+        return conjoin(a, b) == tuple(_simple(c) for c in a)
+    except Inexpressible:
+        return False
+
+
+def simplify(conjunction: Conjunction) -> Conjunction:
+    """The same conjunction in the one form that comparisons need, sorted by argument index."""
+    return tuple(sorted(_simple(condition) for condition in conjunction))
+
+
+def complement(condition: Condition) -> Condition:
+    """Return the condition that holds exactly where this one does not; raises Inexpressible (masks have none)."""
+    index, op, value, _ = _simple(condition)
+    if op == EQ:
+        return (index, NE, value, 0)
+    if op == NE:
+        return (index, EQ, value, 0)
+    if op == GE and value > 0:
+        return (index, LE, value - 1, 0)
+    if op == LE and value < MAX:
+        return (index, GE, value + 1, 0)
+    raise Inexpressible
+
+
+def absorb(conjunctions: list[Conjunction]) -> list[Conjunction]:
+    """Drop what another member already covers, and sort: the shortest list with the same union that is seen."""
+    kept: list[Conjunction] = []
+    for candidate in sorted(set(conjunctions), key=lambda c: (len(c), c)):
+        if not any(implies(candidate, other) for other in kept):
+            kept = [other for other in kept if not implies(other, candidate)]
+            kept.append(candidate)
+    return sorted(kept)

@@ -1,0 +1,262 @@
+"""The meet of two seccomp sections: an OCI linux.seccomp object that is never looser than either.
+
+A call is allowed where both sides allow it. What one section can't express (see core.condition) is denied and
+named, so that the record can say so. Meeting the result with either side again changes nothing, by which the
+live path knows that a config already carries a plan.
+"""
+
+from __future__ import annotations
+
+from fhir_hook.core import condition
+from fhir_hook.core.condition import Inexpressible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fhir_hook.core.condition import Conjunction
+
+    Action = tuple[str, int]
+    Rule = tuple[Action, Conjunction]
+
+ALLOW, LOG, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO"
+# The kernel takes the highest of all filters' answers (seccomp(2)); SCMP_ACT_KILL is KILL_THREAD.
+STRICTNESS = {
+    ALLOW: 0,
+    LOG: 1,
+    "SCMP_ACT_TRACE": 2,
+    "SCMP_ACT_NOTIFY": 3,
+    ERRNO: 4,
+    "SCMP_ACT_TRAP": 5,
+    "SCMP_ACT_KILL": 6,
+    "SCMP_ACT_KILL_THREAD": 6,
+    "SCMP_ACT_KILL_PROCESS": 7,
+}
+EPERM = 1
+
+
+class SectionError(Exception):
+    """A linux.seccomp object that no runtime accepts; str() is one line."""
+
+
+class Section:
+    """A section in one form: `default` action, `calls` {name: rules}; each rule is (action, conjunction)."""
+
+    __slots__ = ("default", "calls")
+
+    def __init__(self, default: Action, calls: dict[str, list[Rule]]) -> None:
+        self.default = default
+        self.calls = calls
+
+    def rules(self, name: str) -> list[Rule]:
+        """The rules for a call; one without conditions when nothing names it."""
+        return self.calls.get(name) or [(self.default, ())]
+
+
+def read(section: dict[str, Any]) -> Section:
+    """Take an OCI linux.seccomp object apart; raises SectionError."""
+    default = _action(section.get("defaultAction"), section.get("defaultErrnoRet"))
+    calls: dict[str, list[Rule]] = {}
+    for rule in section.get("syscalls") or ():
+        if not isinstance(rule, dict) or not isinstance(rule.get("names"), list):
+            raise SectionError("linux.seccomp.syscalls holds something that is no rule")
+        action = _action(rule.get("action"), rule.get("errnoRet"))
+        for conjunction in _conjunctions(rule.get("args") or []):
+            for name in rule["names"]:
+                if not isinstance(name, str):
+                    raise SectionError("linux.seccomp.syscalls names something that is no call")
+                calls.setdefault(name, []).append((action, conjunction))
+    return Section(default, calls)
+
+
+def _action(name: Any, errno: Any) -> Action:
+    if name not in STRICTNESS:
+        raise SectionError(f"linux.seccomp: unknown action {str(name)[:40]!r}")
+    if name not in (ERRNO, "SCMP_ACT_TRACE"):
+        return (name, 0)
+    if errno is None:
+        return (name, EPERM)
+    if not isinstance(errno, int) or errno < 0:
+        raise SectionError("linux.seccomp: errnoRet is no errno")
+    return (name, errno)
+
+
+def _conjunctions(args: Any) -> list[Conjunction]:
+    """The conditions of one rule; runc and crun make each a rule of its own when an argument occurs twice."""
+    conditions = []
+    for arg in args if isinstance(args, list) else [None]:
+        if not isinstance(arg, dict) or arg.get("op") not in condition.OPERATORS:
+            raise SectionError("linux.seccomp: an argument condition has no known op")
+        numbers = (arg.get("index"), arg.get("value") or 0, arg.get("valueTwo") or 0)
+        if not all(isinstance(n, int) and n >= 0 for n in numbers) or numbers[0] > 5:
+            raise SectionError("linux.seccomp: an argument condition has no valid numbers")
+        conditions.append((numbers[0], arg["op"], numbers[1] & condition.MAX, numbers[2] & condition.MAX))
+    if len({c[0] for c in conditions}) < len(conditions):
+        return [condition.simplify((c,)) for c in conditions]
+    return [condition.simplify(tuple(conditions))]
+
+
+def meet(left: Section, right: Section, denied: set[str]) -> Section:
+    """Return the meet; calls that it denies only because it can't express them are added to `denied`."""
+    default = _stricter(left.default, right.default)
+    result = Section(default, {})
+    for name in left.calls.keys() | right.calls.keys():
+        rules = _meet_call(_View(left.rules(name), left.default), _View(right.rules(name), right.default), name, denied)
+        if rules != [(default, ())]:
+            result.calls[name] = rules
+    return result
+
+
+def _stricter(a: Action, b: Action) -> Action:
+    """The stricter action; of two equally strict ones the right side's, so that a meet repeated is stable."""
+    return a if STRICTNESS[a[0]] > STRICTNESS[b[0]] else b
+
+
+def _allows(action: Action) -> bool:
+    return action[0] in (ALLOW, LOG)
+
+
+class _View:
+    """One call on one side: either one `action` for all arguments, or where it is `allowed` and what else is `refused`.
+
+    `refused` are the rules that answer differently from the default outside of `allowed`; `exact` is false when
+    `allowed` had to leave something out because no conjunction can express it.
+    """
+
+    __slots__ = ("action", "allowed", "allow", "refused", "exact")
+
+    def __init__(self, rules: list[Rule], default: Action) -> None:
+        self.action: Action | None = None
+        self.allowed: list[Conjunction] = []
+        self.refused: list[Rule] = []
+        self.allow: Action = (ALLOW, 0)
+        self.exact = True
+        if any(not conjunction for _, conjunction in rules):
+            # libseccomp lets a rule without conditions replace or shadow the others; the strictest is safe either way.
+            self.action = max((action for action, _ in rules), key=lambda a: STRICTNESS[a[0]])
+            return
+        self.refused = sorted(rule for rule in rules if not _allows(rule[0]))
+        permitted = [rule for rule in rules if _allows(rule[0])]
+        if _allows(default):
+            permitted = [*permitted, (default, ())]
+        if any(action[0] == LOG for action, _ in permitted):
+            self.allow = (LOG, 0)
+        self._allow_outside([conjunction for _, conjunction in permitted])
+        if not self.allowed:
+            self.action = _strictest((ERRNO, EPERM) if _allows(default) else default, self.refused)
+            self.refused = []
+        elif any(not conjunction for conjunction in self.allowed):
+            self.action = self.allow
+
+    def _allow_outside(self, allowed: list[Conjunction]) -> None:
+        """Take every refusal out of `allowed`: rules of different actions that overlap have no defined order."""
+        for _, refusal in self.refused:
+            remaining: list[Conjunction] = []
+            for conjunction in allowed:
+                remaining += self._without(conjunction, refusal)
+            allowed = remaining
+        self.allowed = condition.absorb(allowed)
+
+    def _without(self, conjunction: Conjunction, refusal: Conjunction) -> list[Conjunction]:
+        try:
+            if condition.conjoin(conjunction, refusal) is None:
+                return [conjunction]
+        except Inexpressible:
+            pass
+        parts = []
+        for single in refusal:
+            try:
+                part = condition.conjoin(conjunction, (condition.complement(single),))
+            except Inexpressible:
+                self.exact = False
+                continue
+            if part is not None:
+                parts.append(part)
+        return parts
+
+
+def _meet_call(left: _View, right: _View, name: str, denied: set[str]) -> list[Rule]:
+    if not (left.exact and right.exact):
+        denied.add(name)
+    if left.action is not None and right.action is not None:
+        return [(_stricter(left.action, right.action), ())]
+    if left.action is not None or right.action is not None:
+        whole, parts = (left, right) if left.action is not None else (right, left)
+        return _whole_and_parts(whole.action or (ERRNO, EPERM), parts, name, denied)
+    allowed: list[Conjunction] = []
+    for a in left.allowed:
+        for b in right.allowed:
+            try:
+                common = condition.conjoin(a, b)
+            except Inexpressible:
+                denied.add(name)
+                continue
+            if common is not None:
+                allowed.append(common)
+    allow = _stricter(left.allow, right.allow)
+    return _rules(allow, allowed, left.refused + right.refused)
+
+
+def _whole_and_parts(action: Action, parts: _View, name: str, denied: set[str]) -> list[Rule]:
+    """One side gives one answer for all arguments, the other allows some."""
+    if _allows(action):
+        return _rules(_stricter(action, parts.allow), parts.allowed, parts.refused)
+    if STRICTNESS[action[0]] < STRICTNESS[ERRNO]:
+        denied.add(name)
+    return [(_strictest(action, parts.refused), ())]
+
+
+def _strictest(action: Action, refused: list[Rule]) -> Action:
+    """The strictest of the answers; at least a denial, since what asks a supervisor first may allow."""
+    answers = [(ERRNO, EPERM), action, *(answer for answer, _ in refused)]
+    return max(reversed(answers), key=lambda a: STRICTNESS[a[0]])
+
+
+def _rules(allow: Action, allowed: list[Conjunction], refused: list[Rule]) -> list[Rule]:
+    if not allowed:
+        return [(_strictest((ERRNO, EPERM), refused), ())]
+    rules: list[Rule] = [(allow, conjunction) for conjunction in condition.absorb(allowed)]
+    if any(STRICTNESS[action[0]] != STRICTNESS[ERRNO] for action, _ in refused):
+        # Refusals of different strictness may overlap; the strictest everywhere is never looser.
+        strictest = _strictest((ERRNO, EPERM), refused)
+        refused = [(strictest, conjunction) for _, conjunction in refused]
+    seen: dict[Conjunction, Action] = {}
+    for action, conjunction in refused:
+        seen.setdefault(conjunction, action)
+    return rules + sorted((action, conjunction) for conjunction, action in seen.items())
+
+
+def write(section: Section, architecture: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the section as an OCI linux.seccomp object for one architecture (SCMP_ARCH_...).
+
+    Flags and the notification listener of the engine's own section `given` stay. Calls are sorted, so that equal
+    meanings give equal bytes.
+    """
+    whole: dict[Action, list[str]] = {}
+    partial: dict[tuple[Rule, ...], list[str]] = {}
+    for name, rules in section.calls.items():
+        if len(rules) == 1 and not rules[0][1]:
+            whole.setdefault(rules[0][0], []).append(name)
+        else:
+            partial.setdefault(tuple(rules), []).append(name)
+    rows = [_row(sorted(names), action, ()) for action, names in sorted(whole.items())]
+    for rules_of, names in sorted(partial.items(), key=lambda item: sorted(item[1])):
+        rows += [_row(sorted(names), action, conjunction) for action, conjunction in rules_of]
+    result: dict[str, Any] = {"defaultAction": section.default[0]}
+    if section.default[0] in (ERRNO, "SCMP_ACT_TRACE"):
+        result["defaultErrnoRet"] = section.default[1]
+    result["architectures"] = [architecture]
+    for name in ("flags", "listenerPath", "listenerMetadata"):
+        if given.get(name):
+            result[name] = given[name]
+    result["syscalls"] = rows
+    return result
+
+
+def _row(names: list[str], action: Action, conjunction: Conjunction) -> dict[str, Any]:
+    row: dict[str, Any] = {"names": names, "action": action[0]}
+    if action[0] in (ERRNO, "SCMP_ACT_TRACE"):
+        row["errnoRet"] = action[1]
+    if conjunction:
+        row["args"] = [{"index": i, "value": v, "valueTwo": v2, "op": op} for i, op, v, v2 in conjunction]
+    return row

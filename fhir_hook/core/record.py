@@ -1,0 +1,110 @@
+"""Records: what one line of the decision log says (docs/log.md describes every member).
+
+A record never holds arguments, environment, mount sources or file contents of a container. Names, labels and
+reasons are text that strangers choose: each is bounded here, and written in ASCII with everything else escaped.
+"""
+
+from __future__ import annotations
+
+from fhir_hook.core import meet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fhir_hook.core.decide import Decision
+    from fhir_hook.core.image import Container
+    from fhir_hook.core.tighten import Tightened
+
+LONGEST_TEXT = 512
+MOST_ITEMS = 32
+
+
+def bounded(text: str) -> str:
+    """The text, cut to what a record holds of any one name, label or reason."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "\u2026"
+
+
+def decision(
+    result: Decision,
+    container: Container,
+    stage: str,
+    path: str,
+    policy: str,
+) -> dict[str, Any]:
+    """Return the members of a decision record that follow from the decision itself.
+
+    `stage` is precreate, prestart or gate, `path` native, live or "" (nothing applied), `policy` the digest or "".
+    """
+    fields: dict[str, Any] = {"event": "decision", "decision": result.decision, "stage": stage, "path": path}
+    fields["container"] = {"id": bounded(container.id), "name": bounded(container.name)}
+    fields["image"] = _image(container)
+    fields["identified_by"] = _texts(result.identified_by or {})
+    fields["policy"] = policy
+    fields["mode"] = result.mode
+    fields["reasons"] = coded(result.reasons)
+    fields["findings"] = coded(result.findings)
+    return fields
+
+
+def _image(container: Container) -> dict[str, Any]:
+    image = container.image
+    if image is None:
+        return {}
+    return {
+        "id": bounded(image.id),
+        "digest": bounded(image.digest),
+        "names": [bounded(name) for name in image.names[:MOST_ITEMS]],
+        "source": container.source,
+    }
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return bounded(value)
+    if isinstance(value, dict):
+        return {bounded(k): _texts(v) for k, v in list(value.items())[:MOST_ITEMS]}
+    return value
+
+
+def coded(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Reasons or findings as records hold them: [{"code", "text"}]."""
+    return [{"code": code, "text": bounded(text)} for code, text in pairs[:MOST_ITEMS]]
+
+
+def plan(
+    tightened: Tightened, profiles: list[dict[str, Any]], given: dict[str, Any] | None, known: dict[str, int]
+) -> dict[str, Any]:
+    """Return the members that say what is put in force: profile, seccomp, capabilities, no_new_privs.
+
+    `given` is the engine's own section, `known` the architecture's calls by name, which are the ones counted.
+    """
+    return {
+        "profile": [{"name": p["name"], "version": p["version"], "digest": p["digest"]} for p in profiles],
+        "seccomp": {
+            "allowed_before": allowed_calls(given, known),
+            "allowed": allowed_calls(tightened.seccomp, known),
+            "inexpressible": tightened.inexpressible[:MOST_ITEMS],
+        },
+        "capabilities": {
+            "asked": _texts_list(tightened.asked["bounding"]),
+            "left": _texts_list(tightened.capabilities["bounding"]),
+            "dropped": _texts_list(tightened.dropped),
+        },
+        "no_new_privs": not tightened.complain,
+    }
+
+
+def _texts_list(names: list[str]) -> list[str]:
+    return [bounded(name) for name in names[:64]]
+
+
+def allowed_calls(section: dict[str, Any] | None, known: dict[str, int]) -> int:
+    """How many of the architecture's `known` calls a section lets through, at least with some arguments."""
+    if section is None:
+        return len(known)
+    content = meet.read(section)
+    return sum(
+        any(action[0] in (meet.ALLOW, meet.LOG, "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE") for action, _ in content.rules(name))
+        for name in known
+    )
