@@ -1,0 +1,154 @@
+"""The live path: the plan put in force by ptrace, between the runtime's set-up and the image's first instruction."""
+
+from __future__ import annotations
+
+import time
+from binascii import a2b_base64
+
+from fhir_hook.core import capabilities, decide, record
+from fhir_hook.core.digest import sha256_hex
+from fhir_hook.hook import identify, main, planning
+from fhir_hook.store import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fhir_hook.core.decide import Decision
+    from fhir_hook.core.image import Container
+    from fhir_hook.core.plan import Capabilities, LivePlan
+    from fhir_hook.core.spec import Spec
+    from fhir_hook.hook.planning import Plan
+    from fhir_hook.hook.state import State
+    from fhir_hook.kernel.failure import AttachError
+    from fhir_hook.kernel.late import Outcome
+    from fhir_hook.store.policy import Index
+
+
+def run(current: State, config: Spec, container: Container, decision: Decision, index: Index) -> int:
+    """Record the decision and carry it out on the container of `current`; returns the exit code."""
+    try:
+        return _run(current, config, container, decision, index)
+    except Exception as error:  # known to be FHIR: a defect must not let it start unconfined
+        if not decision.is_fhir:
+            raise
+        main.say(planning.refusal("FH113", f"{type(error).__name__}: {error}", container))
+        return 1
+
+
+def _run(current: State, config: Spec, container: Container, decision: Decision, index: Index) -> int:
+    from fhir_hook.core import tighten
+
+    started = time.monotonic_ns()
+    identify.describe(config, container)
+    plan = planning.plan(config, decision, index) if decision.decision == decide.CONFINED else None
+    native = plan is not None and tighten.carries(config, plan.tightened)
+    if plan is not None and not native:
+        if plan.tightened.removed:
+            decision.refuse("FH108", ", ".join(plan.tightened.removed))
+            plan = None
+        else:
+            decision.findings.append(("FH209", "processes that exec starts in it keep only the engine's own filter"))
+    path = "" if plan is None else ("native" if native else "live")
+    fields = record.decision(decision, container, "prestart", path, index.digest)
+    if plan is not None:
+        fields.update(plan.fields)
+        if not native:
+            fields["seccomp"]["filters"] = filter_digests(plan)
+    fields["duration_us"] = (time.monotonic_ns() - started) // 1000
+    try:
+        written = log.append(fields)
+    except log.LogError as error:
+        if not decision.is_fhir and decision.decision != decide.REFUSED:
+            return 0
+        decision.refuse("FH105", str(error))
+    if decision.decision == decide.REFUSED:
+        main.say(planning.refusal(*decision.reasons[0], container))
+        return 1
+    if plan is None or native:
+        return 0
+    return _attach(current, plan, config, container, written["seq"])
+
+
+def _attach(current: State, plan: Plan, config: Spec, container: Container, decided_by: int) -> int:
+    from fhir_hook.kernel import attacher, hardening, procfs
+    from fhir_hook.kernel.failure import AttachError
+
+    def seen(outcome: Outcome) -> None:
+        try:
+            log.append({**about, **_outcome(outcome)})
+        except log.LogError as error:
+            raise AttachError("log-unwritable", str(error)) from None
+
+    def failed(error: AttachError) -> None:
+        if error.reason != "never-started":
+            _record_failure(about, "FH105" if error.reason == "log-unwritable" else "FH106", error)
+
+    about: dict[str, Any] = {
+        "event": "outcome",
+        "stage": "prestart",
+        "path": "live",
+        "container": {"id": record.bounded(container.id), "name": record.bounded(container.name)},
+        "decided_by": decided_by,
+    }
+    try:
+        hardening.hook()
+        identity = procfs.Identity(current.pid)
+        attacher.start(identity, _live_plan(plan, config), seen, failed)
+    except (AttachError, OSError, ValueError) as error:
+        main.say(planning.refusal("FH106", str(error), container))
+        _record_failure(about, "FH106", error)
+        return 1
+    return 0
+
+
+def _live_plan(plan: Plan, config: Spec) -> LivePlan:
+    from fhir_hook.core.plan import LivePlan
+
+    mode = decide.COMPLAIN if plan.tightened.complain else decide.ENFORCE
+    programs = [a2b_base64(profile["bpf"][plan.architecture][mode]) for profile in plan.profiles]
+    return LivePlan(
+        tuple(programs),
+        _masks(plan.tightened.asked),
+        _masks(plan.tightened.capabilities),
+        no_new_privs=not plan.tightened.complain,
+        complain=plan.tightened.complain,
+    )
+
+
+def _masks(sets: dict[str, list[str]]) -> Capabilities:
+    from fhir_hook.core.plan import Capabilities
+
+    return Capabilities(**{name: capabilities.mask(names) for name, names in sets.items()})
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "seen": "kernel" if outcome.read_back else "count",
+        "seccomp": {
+            "mode": outcome.seccomp,
+            "filters_before": outcome.filters_before,
+            "filters_after": outcome.filters_after,
+        },
+        "no_new_privs": outcome.no_new_privs,
+        "capabilities": {
+            name: f"{getattr(outcome.capabilities, name):016x}"
+            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+        },
+    }
+    if not outcome.read_back:
+        fields["findings"] = record.coded([("FH210", reason) for reason in outcome.reasons])
+    return fields
+
+
+def _record_failure(about: dict[str, Any], code: str, error: Exception) -> None:
+    try:
+        log.append({**about, "decision": "refused", "reasons": record.coded([(code, str(error))])})
+    except log.LogError as failure:
+        main.say(f"fhir-hook: the refusal is not in the log: {failure}")
+
+
+def filter_digests(plan: Plan) -> list[str]:
+    """SHA-256 of each filter that the plan attaches live, as `inspect` shows them."""
+    mode = decide.COMPLAIN if plan.tightened.complain else decide.ENFORCE
+    return [sha256_hex(a2b_base64(p["bpf"][plan.architecture][mode])) for p in plan.profiles]
