@@ -71,17 +71,17 @@ CODES = {
     "FH110": Code(
         "build-refused",
         "a build container of a FHIR image is refused by the setting builds",
-        "set builds = \"exempt\" in /etc/fhir-hook/config.toml, or build on another host",
+        'set builds = "exempt" in /etc/fhir-hook/config.toml, or build on another host',
     ),
     "FH111": Code(
         "no-own-profile",
         "the image is FHIR, has no profile of its own, and the setting generic refuses such images",
-        "write a profile for it, bind one with [[bind]], or set generic = \"confine\" in /etc/fhir-hook/config.toml",
+        'write a profile for it, bind one with [[bind]], or set generic = "confine" in /etc/fhir-hook/config.toml',
     ),
     "FH112": Code(
         "undetermined-refused",
         "it can't be known whether the image is FHIR, and the setting undetermined refuses such containers",
-        "repair the image store (podman system check), or set undetermined = \"start\" in /etc/fhir-hook/config.toml",
+        'repair the image store (podman system check), or set undetermined = "start" in /etc/fhir-hook/config.toml',
     ),
     "FH113": Code(
         "internal-error",

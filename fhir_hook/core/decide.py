@@ -130,9 +130,7 @@ def _selected(matching: list[dict[str, Any]], image: Image, index: dict[str, Any
     specific = [s for s in matching if not index["profiles"][s["profile"]]["generic"]]
     chosen = specific or matching
     first = chosen[0]
-    result = Decision(
-        CONFINED, {"by": "selector", "labels": {key: image.labels[key] for key in first["labels"]}}
-    )
+    result = Decision(CONFINED, {"by": "selector", "labels": {key: image.labels[key] for key in first["labels"]}})
     result.profiles = tuple(dict.fromkeys(s["profile"] for s in chosen))
     if len(result.profiles) > 1:
         result.findings.append(("FH206", "the profiles " + ", ".join(result.profiles) + " match with equal rank"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 try:
-    from _sha2 import sha256 as _sha256  # Python >= 3.12
+    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found, unused-ignore]  # Python >= 3.12
 except ImportError:
-    from _sha256 import sha256 as _sha256
+    from _sha256 import sha256 as _sha256  # type: ignore[import-not-found, unused-ignore]
 
 
 def sha256_hex(data: bytes) -> str:

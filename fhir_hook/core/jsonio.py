@@ -107,7 +107,8 @@ def scan(text: str, start: int, duplicates: Duplicates | None = None, first_wins
     before = sys.getrecursionlimit()
     try:
         sys.setrecursionlimit(MAX_DEPTH)
-        value, stop = make_scanner(_Context(duplicates, first_wins))(text, start)
+        context: Any = _Context(duplicates, first_wins)
+        value, stop = make_scanner(context)(text, start)
     except JsonError:
         raise
     except StopIteration as error:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fhir_hook.core.condition import Conjunction
+    from fhir_hook.core.condition import Condition, Conjunction
 
     Action = tuple[str, int]
     Rule = tuple[Action, Conjunction]
@@ -83,17 +83,25 @@ def _action(name: Any, errno: Any) -> Action:
 
 def _conjunctions(args: Any) -> list[Conjunction]:
     """The conditions of one rule; runc and crun make each a rule of its own when an argument occurs twice."""
-    conditions = []
+    conditions: list[Condition] = []
     for arg in args if isinstance(args, list) else [None]:
         if not isinstance(arg, dict) or arg.get("op") not in condition.OPERATORS:
             raise SectionError("linux.seccomp: an argument condition has no known op")
-        numbers = (arg.get("index"), arg.get("value") or 0, arg.get("valueTwo") or 0)
-        if not all(isinstance(n, int) and n >= 0 for n in numbers) or numbers[0] > 5:
-            raise SectionError("linux.seccomp: an argument condition has no valid numbers")
-        conditions.append((numbers[0], arg["op"], numbers[1] & condition.MAX, numbers[2] & condition.MAX))
+        index, value, value2 = (_number(arg.get(name)) for name in ("index", "value", "valueTwo"))
+        if index > 5:
+            raise SectionError("linux.seccomp: an argument's index is above 5")
+        conditions.append((index, arg["op"], value & condition.MAX, value2 & condition.MAX))
     if len({c[0] for c in conditions}) < len(conditions):
         return [condition.simplify((c,)) for c in conditions]
     return [condition.simplify(tuple(conditions))]
+
+
+def _number(value: Any) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, int) or value < 0:
+        raise SectionError("linux.seccomp: an argument condition holds something that is no number")
+    return value
 
 
 def meet(left: Section, right: Section, denied: set[str]) -> Section:
@@ -110,6 +118,11 @@ def meet(left: Section, right: Section, denied: set[str]) -> Section:
 def _stricter(a: Action, b: Action) -> Action:
     """The stricter action; of two equally strict ones the right side's, so that a meet repeated is stable."""
     return a if STRICTNESS[a[0]] > STRICTNESS[b[0]] else b
+
+
+def may_pass(action: Action) -> bool:
+    """Whether a call with this answer can reach the kernel, perhaps after a supervisor was asked."""
+    return STRICTNESS[action[0]] < STRICTNESS[ERRNO]
 
 
 def _allows(action: Action) -> bool:

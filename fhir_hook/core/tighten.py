@@ -119,8 +119,10 @@ def carries(spec: Spec, plan: Tightened) -> bool:
         return False
     if any(set(plan.capabilities[name]) != set(plan.asked[name]) for name in CAPABILITY_SETS):
         return False
-    architecture = plan.seccomp["architectures"][0]
-    return meet.write(meet.read(given), architecture, given) == plan.seccomp and given.get("architectures") == [architecture]
+    architectures = plan.seccomp["architectures"]
+    if given.get("architectures") != architectures:
+        return False
+    return meet.write(meet.read(given), architectures[0], given) == plan.seccomp
 
 
 def essence(document: dict[str, Any]) -> dict[str, Any]:

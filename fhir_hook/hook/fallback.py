@@ -84,7 +84,7 @@ def _usable(selector: Any) -> bool:
 
 
 def precreate(data: bytes, error: Exception) -> bytes:
-    """Return the config.json to use although `error` stopped the usual way; empty when even a refusal can't be put in."""
+    """Return the config.json to use although `error` stopped the usual way; empty when no refusal can be put in."""
     config = _config(data)
     container, decision = _decide(config, _id_in(data), error)
     if decision.decision == decide.REFUSED:

@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
         return 1
     try:
         return _gate(argv[2], argv[3], argv[4])
-    except Exception as error:  # a FHIR container whose gate fails must not start, whatever failed
+    except Exception as error:  # noqa: BLE001 - a FHIR container whose gate fails must not start, whatever failed
         return _refuse("FH113", f"{type(error).__name__}: {error}", argv[4], "")
 
 

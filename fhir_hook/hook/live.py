@@ -29,7 +29,7 @@ def run(current: State, config: Spec, container: Container, decision: Decision, 
     """Record the decision and carry it out on the container of `current`; returns the exit code."""
     try:
         return _run(current, config, container, decision, index)
-    except Exception as error:  # known to be FHIR: a defect must not let it start unconfined
+    except Exception as error:  # noqa: BLE001 - known to be FHIR: a defect must not let it start unconfined
         if not decision.is_fhir:
             raise
         main.say(planning.refusal("FH113", f"{type(error).__name__}: {error}", container))

@@ -7,6 +7,7 @@ import time
 from fhir_hook.core import decide, jsonio, paths, record, tighten
 from fhir_hook.core.digest import sha256_hex
 from fhir_hook.hook import identify, planning
+from fhir_hook.kernel import hardening
 from fhir_hook.store import log, policy
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ def answer(data: bytes, config: Spec, container: Container, decision: Decision, 
     """Return the config.json that the engine is to use: `data` itself, the confined one, or one that refuses."""
     try:
         return _answer(data, config, container, decision, index)
-    except Exception as error:  # known to be FHIR: a defect must not let it start unconfined
+    except Exception as error:  # noqa: BLE001 - known to be FHIR: a defect must not let it start unconfined
         if not decision.is_fhir:
             raise
         decision.refuse("FH113", f"{type(error).__name__}: {error}")
@@ -35,6 +36,7 @@ def answer(data: bytes, config: Spec, container: Container, decision: Decision, 
 
 def _answer(data: bytes, config: Spec, container: Container, decision: Decision, index: policy.Index) -> bytes:
     started = time.monotonic_ns()
+    hardening.hook()
     identify.describe(config, container)
     plan = planning.plan(config, decision, index) if decision.decision == decide.CONFINED else None
     fields = record.decision(decision, container, "precreate", "native" if plan else "", index.digest)

@@ -68,9 +68,7 @@ def _strictest_mode(profiles: list[dict[str, Any]]) -> str:
     return decide.ENFORCE if any(p["mode"] == decide.ENFORCE for p in profiles) else decide.COMPLAIN
 
 
-def _find(
-    config: Spec, decision: Decision, index: policy.Index, tightened: Tightened, changed: list[str]
-) -> None:
+def _find(config: Spec, decision: Decision, index: policy.Index, tightened: Tightened, changed: list[str]) -> None:
     findings = decision.findings
     if tightened.dropped and not tightened.complain:
         findings.append(("FH201", ", ".join(tightened.dropped)))

@@ -22,7 +22,7 @@ def run() -> int:
     try:
         current = state.read()
         return _run(current)
-    except Exception as error:  # whatever fails, containers that are not FHIR must start
+    except Exception as error:  # noqa: BLE001 - whatever fails, containers that are not FHIR must start
         from fhir_hook.hook import fallback
 
         return fallback.prestart(current, error)
@@ -51,5 +51,3 @@ def _decide(current: state.State, config: spec.Spec, index: policy.Index) -> tup
         as_read = Container(id=current.id, image=identify.labelled(current.annotations), source="annotations")
         return as_read, decide.decide(as_read, index.document)
     return container, decision
-
-

@@ -49,7 +49,7 @@ class Seizure:
             seizure = cls(identity or procfs.Identity(pid), plan)
             seizure._seize_all()
         except OSError as error:
-            raise _explained(pid, error, "not-permitted") from error
+            raise _explained(pid, error, _not_permitted(pid)) from error
         if not seizure.identity.holds():
             raise NeverStarted(f"process {pid} ended, or is another one than it was, while it was seized")
         return seizure
@@ -209,6 +209,9 @@ class Seizure:
             raise RuntimeError(f"the seizure is {self._stage}, not {stage}")
 
     def _failure(self, error: Exception, reason: str) -> AttachError:
+        # What a dying process answers is arbitrary: its end is the explanation.
+        if not self.identity.holds():
+            return NeverStarted(f"process {self.pid} ended: {error}")
         return _explained(self.pid, error, reason)
 
 
@@ -220,6 +223,16 @@ def _explained(pid: int, error: Exception, reason: str) -> AttachError:
     if isinstance(error, OSError) and error.errno == errno.ESRCH:
         return NeverStarted(f"process {pid} ended: {error}")
     return AttachError(reason, f"process {pid}: {error}")
+
+
+def _not_permitted(pid: int) -> str:
+    """Tell apart an init that nobody here may trace: undumpable, which shows in who owns its /proc files."""
+    try:
+        if posix.stat(f"/proc/{pid}/mem").st_uid != procfs.status(pid).uids[1]:
+            return "undumpable"
+    except OSError:
+        pass
+    return "not-permitted"
 
 
 def confine(seizure: Seizure, record: Callable[[late.Outcome], None]) -> late.Outcome:

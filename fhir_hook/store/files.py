@@ -25,7 +25,7 @@ def open_regular(path: str, flags: int = NO_FOLLOW) -> tuple[int, posix.stat_res
 
 def read_all(fd: int, limit: int) -> bytes:
     """Read from `fd` to its end; raises FileError when there are more than `limit` bytes."""
-    chunks = []
+    chunks: list[bytes] = []
     left = limit + 1
     while left > 0:
         chunk = posix.read(fd, min(left, 1 << 20))

@@ -1,0 +1,99 @@
+"""Proof by emulation: the compiled program answers every call as the section says, argument values included."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fhir_hook.authoring.expand import NUMBERS
+from fhir_hook.core import bpf, oci_seccomp
+from fhir_hook.core.oci_seccomp import MASK_64, Meaning
+
+LAST_NUMBER = 1023
+MOST_COMBINATIONS = 6000
+FOREIGN = {"x86_64": ("x86", "aarch64"), "aarch64": ("arm", "x86_64")}
+ODD_NUMBERS = (0x3FFFFFFF, 0x40000000, 0x400000FF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE)
+JUNK = 0xDEADBEEF << 32
+
+
+def differences(section: dict[str, Any], arch: str, data: bytes, most: int = 5) -> list[str]:
+    """Calls that the program `data` answers otherwise than `section` means, one line each, at most `most`.
+
+    Raises bpf.BpfError on a program that the kernel would refuse.
+    """
+    program = bpf.decode(data)
+    bpf.check(program)
+    return list(itertools.islice(_differences(section, arch, program), most))
+
+
+def _differences(section: dict[str, Any], arch: str, program: bpf.Program) -> Iterator[str]:
+    meaning = Meaning(section)
+    names = {number: name for name, number in NUMBERS[arch].items()}
+    for nr in range(LAST_NUMBER + 1):
+        name = names.get(nr, "")
+        for args in interesting(meaning, name):
+            wanted = meaning.answer(name, args)
+            got = bpf.decision(bpf.run(program, nr, bpf.ARCH[arch], 0, args))
+            if got != wanted:
+                shown = ", ".join(hex(arg) for arg in args)
+                yield f"{name or 'call'} ({nr}) with ({shown}): the program answers {got}, the section means {wanted}"
+    yield from _foreign(meaning, arch, program)
+
+
+def _foreign(meaning: Meaning, arch: str, program: bpf.Program) -> Iterator[str]:
+    """Other ABIs: killed, unless the section covers them (the complaining one does: then never denied)."""
+    for other in FOREIGN[arch]:
+        for nr in range(LAST_NUMBER + 1):
+            got = bpf.decision(bpf.run(program, nr, bpf.ARCH[other], 0, ()))
+            yield from _wrong_foreign(meaning, other, arch, nr, got)
+    for nr in (*ODD_NUMBERS, *[bpf.X32_BIT | nr for nr in range(LAST_NUMBER + 1)]):
+        got = bpf.decision(bpf.run(program, nr, bpf.ARCH[arch], 0, ()))
+        if arch == "x86_64" and nr >= bpf.X32_BIT:
+            yield from _wrong_foreign(meaning, "x32", arch, nr, got)
+        elif got != meaning.default:
+            yield f"call {nr:#x}: the program answers {got}, the section means {meaning.default}"
+
+
+def _wrong_foreign(meaning: Meaning, other: str, arch: str, nr: int, got: tuple[str, int]) -> Iterator[str]:
+    if meaning.covers(other, arch):
+        if got[0] not in (oci_seccomp.ALLOW, meaning.default[0]):
+            yield f"{other} call {nr:#x}: the program answers {got}"
+    elif got != (oci_seccomp.KILL_THREAD, 0):
+        yield f"{other} call {nr:#x} is not covered, but the program answers {got}"
+
+
+def interesting(meaning: Meaning, name: str) -> Iterable[tuple[int, ...]]:
+    """Argument lists worth trying on a call: each constant of its rules, its neighbours, junk above 32 bits, 0, the end.
+
+    All combinations of the arguments that occur in rules, thinned out beyond 6,000.
+    """
+    conditions = [cond for rule in meaning.rules.get(name, ()) for cond in rule.conditions]
+    if not conditions:
+        return ((0,) * 6, (MASK_64,) * 6)
+    columns: list[list[int]] = []
+    for index in range(6):
+        values = {0, MASK_64}
+        for _, op, value, value_two in (cond for cond in conditions if cond[0] == index):
+            constant = value_two if op == "SCMP_CMP_MASKED_EQ" else value
+            values |= {constant, constant + 1, constant - 1, constant | JUNK, constant ^ 1 << 31}
+            if op == "SCMP_CMP_MASKED_EQ":
+                values |= {constant | ~value, value}
+        columns.append(sorted(value & MASK_64 for value in values) if len(values) > 2 else [0])
+    return _combine(columns)
+
+
+def _combine(columns: list[list[int]]) -> Iterator[tuple[int, ...]]:
+    total = 1
+    for column in columns:
+        total *= len(column)
+    # A step without a common factor with the columns' lengths, so that thinning doesn't skip a value altogether.
+    step = max(1, total // MOST_COMBINATIONS) | 1
+    while step > 1 and any(step % len(column) == 0 or len(column) % step == 0 for column in columns if len(column) > 1):
+        step += 2
+    for number in range(0, total, step):
+        combination = []
+        for column in columns:
+            number, place = divmod(number, len(column))
+            combination.append(column[place])
+        yield tuple(combination)

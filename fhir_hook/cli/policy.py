@@ -1,0 +1,155 @@
+"""fhir-hook policy: from settings and profiles to the one file that the hook loads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fhir_hook.authoring import policy as building
+from fhir_hook.authoring import settings as settings_module
+from fhir_hook.cli.failure import Failed
+from fhir_hook.core import paths
+from fhir_hook.store import log, policy
+
+
+@click.group("policy")
+def command() -> None:
+    """Compile, check and show the policy: all profiles and settings, in one file with a digest."""
+
+
+@command.command("compile")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compile_(as_json: bool) -> None:
+    """Check settings and profiles, compile them, and put the new policy in force.
+
+    When anything is wrong the policy in force stays, and the refusal is recorded.
+    """
+    old = _in_force()
+    try:
+        built = building.build()
+    except (building.PolicyRefused, settings_module.SettingsError) as error:
+        problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
+        _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
+        for line in problems:
+            click.echo(f"fhir-hook: {line}", err=True)
+        raise Failed("the policy in force was left as it is") from None
+    try:
+        digest = policy.write(built.header, built.profiles, built.index)
+    except OSError as error:
+        raise Failed(f"{paths.STATE}: {error.strerror or error}; the policy in force was left as it is") from None
+    _record_changes(old, built, digest)
+    for line in built.warnings:
+        click.echo(f"fhir-hook: {line}", err=True)
+    if as_json:
+        click.echo(json.dumps({"policy": digest, "old": old.get("policy"), "profiles": _summaries(built.profiles)}))
+    else:
+        click.echo(
+            f"policy {digest[:12]} is in force: {len(built.profiles)} profiles, mode {built.index['settings']['mode']}"
+        )
+
+
+@command.command("check")
+@click.option("--profiles", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Check this directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(profiles: Path | None, as_json: bool) -> None:
+    """Check settings and profiles without changing anything; exit code 1 when compiling them would be refused."""
+    try:
+        built = building.build(shipped=profiles) if profiles else building.build()
+        problems, warnings = [], built.warnings
+    except building.PolicyRefused as error:
+        problems, warnings = error.problems, []
+    except settings_module.SettingsError as error:
+        problems, warnings = [str(error)], []
+    if as_json:
+        click.echo(json.dumps({"ok": not problems, "problems": problems, "warnings": warnings}))
+    else:
+        for line in (*problems, *warnings):
+            click.echo(line)
+        click.echo("refused" if problems else "good")
+    sys.exit(1 if problems else 0)
+
+
+@command.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(as_json: bool) -> None:
+    """Show the policy in force, and whether anything changed since it was compiled."""
+    try:
+        index = policy.load_index()
+        body = policy.Body(index)
+    except policy.PolicyError as error:
+        raise Failed(f"{error}. {error.code}: run 'fhir-hook policy compile' as root") from None
+    try:
+        changed = body.changed_sources()
+        profiles = [body.profile(name) for name in index.document["profiles"]]
+    except policy.PolicyError as error:
+        raise Failed(f"{error}. {error.code}: run 'fhir-hook policy compile' as root") from None
+    finally:
+        body.close()
+    settings, bindings = index.document["settings"], index.document["bindings"]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "policy": index.digest,
+                    "settings": settings,
+                    "bindings": bindings,
+                    "profiles": _summaries(profiles),
+                    "changed": changed,
+                    "fallback": index.fallback,
+                }
+            )
+        )
+        return
+    click.echo(f"policy {index.digest}")
+    if index.fallback:
+        click.echo(f"  the previous one: {index.fallback}")
+    click.echo("  " + ", ".join(f"{key} = {value}" for key, value in settings.items()))
+    for profile in _summaries(profiles):
+        calls = ", ".join(f"{count} calls on {arch}" for arch, count in profile["allowed"].items())
+        click.echo(f"  {profile['name']:14} {profile['version']:8} {profile['mode']:9} {calls}, {profile['title']}")
+    for binding in bindings:
+        click.echo(f"  bound: {binding.get('image') or binding.get('id')} -> {binding['profile']}")
+    for path in changed:
+        click.echo(f"  changed since: {path} (run 'fhir-hook policy compile')")
+
+
+def _summaries(profiles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    members = ("name", "version", "title", "kind", "generic", "nameable", "mode", "digest", "capabilities", "allowed")
+    return [{member: profile[member] for member in members} for profile in profiles]
+
+
+def _in_force() -> dict[str, Any]:
+    try:
+        return policy.load_index().document
+    except policy.PolicyError:
+        return {}
+
+
+def _record_changes(old: dict[str, Any], built: building.Built, digest: str) -> None:
+    """One record for the policy, and one each for changed settings and a changed mode of the host."""
+    _record({"event": "policy", "result": "compiled", "old": old.get("policy", ""), "new": digest})
+    if not old:
+        return
+    before, after = building.settings_digest(old), building.settings_digest(built.index)
+    if before != after:
+        _record({"event": "settings", "result": "changed", "old": before, "new": after})
+    if old["settings"].get("mode") != built.index["settings"]["mode"]:
+        _record(
+            {
+                "event": "mode",
+                "result": "changed",
+                "old": old["settings"].get("mode"),
+                "new": built.index["settings"]["mode"],
+            }
+        )
+
+
+def _record(fields: dict[str, Any]) -> None:
+    try:
+        log.append(fields)
+    except log.LogError as error:
+        click.echo(f"fhir-hook: not in the log: {error}", err=True)
