@@ -1,9 +1,9 @@
 """The arguments a call is NOT allowed with, as rules that don't overlap the allowed ones.
 
-libseccomp has no "none of these" (several NE conditions on one argument don't mean that) and no default per call, so the
-values outside the allowed ones are covered with blocks: a block is every value whose masked bits have one pattern, which
-is what SCMP_CMP_MASKED_EQ tests. Blocks stay disjoint from the allowed values whatever the upper half of the register
-holds.
+libseccomp has no "none of these" (several NE conditions on one argument don't mean that) and no default per call, so
+the values outside the allowed ones are covered with blocks: a block is every value whose masked bits have one pattern,
+which is what SCMP_CMP_MASKED_EQ tests. Blocks stay disjoint from the allowed values whatever the upper half of the
+register holds.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Args = list[dict[str, Any]]
 
 @dataclasses.dataclass
 class Rules:
-    """What a profile says for one architecture: `always` allowed, allowed `under` conditions, `denied` with an errno."""
+    """One architecture: calls `always` allowed, allowed `under` conditions, `denied` with an errno of their own."""
 
     always: set[str] = dataclasses.field(default_factory=set)
     under: dict[str, list[Args]] = dataclasses.field(default_factory=dict)

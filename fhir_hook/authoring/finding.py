@@ -8,7 +8,8 @@ from collections.abc import Iterable
 ERROR = "error"
 WARNING = "warning"
 
-# Codes never change their meaning and are never reused. P1xx files, P2xx names, P3xx rules, P4xx profiles, P5xx compiling.
+# Codes never change their meaning and are never reused: P1xx files, P2xx names, P3xx rules, P4xx profiles,
+# P5xx compiling.
 TITLES = {
     "P101": "the file can't be read",
     "P102": "the file is not strict JSON",

@@ -13,6 +13,7 @@ from fhir_hook.core.digest import sha256_hex
 from fhir_hook.kernel import procfs, readback
 from fhir_hook.store import policy
 
+UNKNOWN_CALL = 1000  # no architecture has it: what a filter answers to calls newer than itself
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
@@ -122,11 +123,11 @@ def profile_of(inspection: Inspection) -> dict[str, str]:
     if not inspection.programs:
         return {"name": "", "how": ""}
     best = {"name": "", "how": ""}
-    order = ("", "tighter", "alike", "exact")
+    nearest = len(_numbers(inspection.architecture)) + 1
     for name, program in _policy_filters(inspection.architecture):
-        how = _how(inspection.programs, program, inspection.architecture)
-        if order.index(how) > order.index(best["how"]):
-            best = {"name": name, "how": how}
+        how, distance = _how(inspection.programs, program, inspection.architecture)
+        if how and distance < nearest:
+            best, nearest = {"name": name, "how": how}, distance
     return best
 
 
@@ -147,19 +148,21 @@ def _policy_filters(architecture: str) -> list[tuple[str, bytes]]:
         body.close()
 
 
-def _how(programs: list[bytes], profile: bytes, architecture: str) -> str:
+def _how(programs: list[bytes], profile: bytes, architecture: str) -> tuple[str, int]:
+    """How the filters relate to a profile's program, and how many calls they answer otherwise."""
     if profile in programs:
-        return "exact"
-    numbers = [*_numbers(architecture).values(), 1000]
+        return "exact", -1
+    numbers = [*_numbers(architecture).values(), UNKNOWN_CALL]
     wanted = bpf_classify.classify(bpf.decode(profile), bpf.ARCH[architecture], numbers)
-    how = ""
+    best = ("", len(numbers))
     for program in programs:
         seen = bpf_classify.classify(bpf.decode(program), bpf.ARCH[architecture], numbers)
-        if all(seen[n].answers == wanted[n].answers for n in numbers):
-            return "alike"
+        differing = sum(seen[n].answers != wanted[n].answers for n in numbers)
+        if not differing:
+            return "alike", 0
         if all(_no_looser(seen[n], wanted[n]) for n in numbers):
-            how = "tighter"
-    return how
+            best = min(best, ("tighter", differing), key=lambda found: found[1])
+    return best
 
 
 def _no_looser(seen: Verdict, wanted: Verdict) -> bool:

@@ -39,12 +39,13 @@ def build(shipped: Path = Path(paths.SHIPPED_PROFILES), local: Path | None = Pat
     stamps = _stamps([shipped, local, Path(paths.CONFIG).parent, Path(paths.CONFIG_DROPINS)], settings)
     sources = load_sources(shipped, local)
     profiles, findings = compiling.compile_all(sources)
-    problems = [str(finding) for finding in errors([*sources.findings, *findings])]
+    refusing = errors(findings)
+    problems = [str(finding) for finding in refusing]
     problems += _bindings(settings, {profile["name"] for profile in profiles})
     if problems or not profiles:
         raise PolicyRefused(problems or [f"{shipped} holds no profile"])
     stamps |= _file_stamps(sources.files)
-    warnings = [str(f) for f in (*sources.findings, *findings) if f not in errors([*sources.findings, *findings])]
+    warnings = [str(finding) for finding in findings if finding not in refusing]
     index = {
         "settings": settings.values,
         "bindings": settings.bindings,

@@ -72,7 +72,7 @@ def _conditions(path: str, rule: dict[str, Any], here: Prefix) -> Iterator[Findi
             yield Finding("P303", WARNING, path, where + "/valueTwo", message, "value is the mask, valueTwo the value")
         narrow = [name for name in rule["names"] if arg["index"] in NARROW.get(name, ())]
         if narrow and not (masked and arg["value"] <= 0xFFFFFFFF):
-            message = f"argument {arg['index']} of {narrow[0]} has 32 bits; the upper half of the register can hold junk"
+            message = f"argument {arg['index']} of {narrow[0]} has 32 bits; the register's upper half can hold junk"
             hint = "use SCMP_CMP_MASKED_EQ with value 4294967295 (the mask) and valueTwo"
             yield Finding("P306", WARNING, path, where, message, hint)
 

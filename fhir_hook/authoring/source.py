@@ -43,7 +43,7 @@ class Sources:
 
 
 def load_sources(shipped_dir: Path, local_dir: Path | None = None) -> Sources:
-    """Read all profiles (*.json) and groups (groups/*.json) of both folders; a local one replaces a shipped one by name.
+    """Read the profiles (*.json) and groups (groups/*.json) of both folders; a local one replaces a shipped one.
 
     Schemas come from shipped_dir/schema. A document that can't be used is left out and is an error among the findings;
     a local document that can't be used does not bring the shipped one back. Raises nothing on bad documents.

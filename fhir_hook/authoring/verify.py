@@ -64,7 +64,7 @@ def _wrong_foreign(meaning: Meaning, other: str, arch: str, nr: int, got: tuple[
 
 
 def interesting(meaning: Meaning, name: str) -> Iterable[tuple[int, ...]]:
-    """Argument lists worth trying on a call: each constant of its rules, its neighbours, junk above 32 bits, 0, the end.
+    """Argument lists worth trying on a call: the constants of its rules, their neighbours, junk above bit 31, the ends.
 
     All combinations of the arguments that occur in rules, thinned out beyond 6,000.
     """

@@ -6,7 +6,6 @@ seccomp_data (int nr; u32 arch; u64 instruction_pointer; u64 args[6]) in 32-bit 
 
 from __future__ import annotations
 
-from _struct import error as StructError
 from _struct import iter_unpack, pack
 
 TYPE_CHECKING = False
@@ -50,10 +49,9 @@ class BpfError(ValueError):
 
 def decode(data: bytes) -> Program:
     """Read an array of struct sock_filter in this machine's byte order; raises BpfError on a partial one."""
-    try:
-        return tuple(iter_unpack("=HBBI", data))
-    except StructError:
-        raise BpfError(f"{len(data)} bytes are no whole number of 8-byte instructions") from None
+    if len(data) % 8:
+        raise BpfError(f"{len(data)} bytes are no whole number of 8-byte instructions")
+    return tuple(iter_unpack("=HBBI", data))
 
 
 def encode(program: Program) -> bytes:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     Conjunction = tuple[Condition, ...]
 
 MAX = (1 << 64) - 1
+LOW_HALF = (1 << 32) - 1
 NE, LT, LE, EQ = "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ"
 GE, GT, MASKED_EQ = "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"
 OPERATORS = (NE, LT, LE, EQ, GE, GT, MASKED_EQ)
-NEVER: tuple[()] | None = None
+# What _simple() makes of every condition that holds for all values, or for none, without the index.
+_ALWAYS, _NEVER = (GE, 0, 0), (LT, 0, 0)
 
 
 class Inexpressible(Exception):
@@ -29,7 +31,7 @@ def holds(condition: Condition, argument: int) -> bool:
     if op == EQ:
         return argument == value
     if op == MASKED_EQ:
-        return argument & value == value2
+        return argument & value == value2 & value  # libseccomp masks the datum too
     if op == NE:
         return argument != value
     if op == LT:
@@ -44,11 +46,17 @@ def holds(condition: Condition, argument: int) -> bool:
 def both(a: Condition, b: Condition) -> Condition | None:
     """Return the condition for `a` and `b`, on the same argument; None when they contradict each other.
 
+    They are taken to contradict each other, too, where only values with something in the upper half of a 32-bit
+    argument are left: the kernel ignores that half, so such a value would slip past the unequal one's intention.
     Raises Inexpressible when both hold for some values and no single condition says for which.
     """
     a, b = _simple(a), _simple(b)
-    if a == b:
-        return a
+    if a == b or b[1:] == _ALWAYS:
+        return None if a[1:] == _NEVER else a
+    if _NEVER in (a[1:], b[1:]):
+        return None
+    if a[1:] == _ALWAYS:
+        return b
     if a[1] == EQ or b[1] == EQ:
         exact, other = (a, b) if a[1] == EQ else (b, a)
         return exact if holds(other, exact[2]) else None
@@ -60,6 +68,8 @@ def both(a: Condition, b: Condition) -> Condition | None:
         unequal, other = (a, b) if a[1] == NE else (b, a)
         if not holds(other, unequal[2]):
             return other
+        if other[1:] == (MASKED_EQ, LOW_HALF, unequal[2]):
+            return None
         raise Inexpressible
     if MASKED_EQ in (a[1], b[1]):
         raise Inexpressible
@@ -83,16 +93,16 @@ def _range(a: Condition, b: Condition) -> Condition | None:
 
 
 def _simple(condition: Condition) -> Condition:
-    """One form for each meaning: GT and LT become GE and LE, a full mask becomes EQ. What never holds stays."""
+    """One form for each meaning: GT and LT become GE and LE, a full mask becomes EQ, a datum lies in its mask."""
     index, op, value, value2 = condition
-    if op == GT and value < MAX:
-        return (index, GE, value + 1, 0)
-    if op == LT and value > 0:
-        return (index, LE, value - 1, 0)
-    if op == MASKED_EQ and value == MAX:
-        return (index, EQ, value2, 0)
+    if (op == MASKED_EQ and value == 0) or (op == LE and value == MAX):
+        return (index, *_ALWAYS)
+    if op == GT:
+        return (index, GE, value + 1, 0) if value < MAX else (index, *_NEVER)
+    if op == LT:
+        return (index, LE, value - 1, 0) if value > 0 else (index, *_NEVER)
     if op == MASKED_EQ:
-        return condition
+        return (index, EQ, value2, 0) if value == MAX else (index, MASKED_EQ, value, value2 & value)
     return (index, op, value, 0)
 
 
@@ -108,25 +118,35 @@ def conjoin(a: Conjunction, b: Conjunction) -> Conjunction | None:
             if common is None:
                 return None
             by_index[condition[0]] = common
-    return tuple(by_index[index] for index in sorted(by_index))
+    common_form = simplify(tuple(by_index.values()))
+    return None if impossible(common_form) else common_form
 
 
 def implies(a: Conjunction, b: Conjunction) -> bool:
     """Whether `a` certainly holds only where `b` does (false when that can't be seen)."""
+    form = simplify(a)
     try:
-        return conjoin(a, b) == tuple(_simple(c) for c in a)
+        return impossible(form) or conjoin(a, b) == form
     except Inexpressible:
         return False
 
 
 def simplify(conjunction: Conjunction) -> Conjunction:
     """The same conjunction in the one form that comparisons need, sorted by argument index."""
-    return tuple(sorted(_simple(condition) for condition in conjunction))
+    simple = sorted(_simple(condition) for condition in conjunction)
+    return tuple(condition for condition in simple if condition[1:] != _ALWAYS)
+
+
+def impossible(conjunction: Conjunction) -> bool:
+    """Whether a simplified conjunction holds for no call, since one of its conditions never does."""
+    return any(condition[1:] == _NEVER for condition in conjunction)
 
 
 def complement(condition: Condition) -> Condition:
     """Return the condition that holds exactly where this one does not; raises Inexpressible (masks have none)."""
-    index, op, value, _ = _simple(condition)
+    index, op, value, value2 = _simple(condition)
+    if (op, value, value2) in (_ALWAYS, _NEVER):
+        return (index, *(_NEVER if op == GE else _ALWAYS))
     if op == EQ:
         return (index, NE, value, 0)
     if op == NE:

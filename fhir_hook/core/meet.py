@@ -7,7 +7,7 @@ live path knows that a config already carries a plan.
 
 from __future__ import annotations
 
-from fhir_hook.core import condition
+from fhir_hook.core import condition, oci_seccomp
 from fhir_hook.core.condition import Inexpressible
 
 TYPE_CHECKING = False
@@ -19,20 +19,8 @@ if TYPE_CHECKING:
     Action = tuple[str, int]
     Rule = tuple[Action, Conjunction]
 
-ALLOW, LOG, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO"
-# The kernel takes the highest of all filters' answers (seccomp(2)); SCMP_ACT_KILL is KILL_THREAD.
-STRICTNESS = {
-    ALLOW: 0,
-    LOG: 1,
-    "SCMP_ACT_TRACE": 2,
-    "SCMP_ACT_NOTIFY": 3,
-    ERRNO: 4,
-    "SCMP_ACT_TRAP": 5,
-    "SCMP_ACT_KILL": 6,
-    "SCMP_ACT_KILL_THREAD": 6,
-    "SCMP_ACT_KILL_PROCESS": 7,
-}
-EPERM = 1
+ALLOW, LOG, ERRNO, EPERM = oci_seccomp.ALLOW, oci_seccomp.LOG, oci_seccomp.ERRNO, oci_seccomp.EPERM
+STRICTNESS = oci_seccomp.RANK
 
 
 class SectionError(Exception):
@@ -70,15 +58,10 @@ def read(section: dict[str, Any]) -> Section:
 
 
 def _action(name: Any, errno: Any) -> Action:
-    if name not in STRICTNESS:
-        raise SectionError(f"linux.seccomp: unknown action {str(name)[:40]!r}")
-    if name not in (ERRNO, "SCMP_ACT_TRACE"):
-        return (name, 0)
-    if errno is None:
-        return (name, EPERM)
-    if not isinstance(errno, int) or errno < 0:
-        raise SectionError("linux.seccomp: errnoRet is no errno")
-    return (name, errno)
+    try:
+        return oci_seccomp.action(name, errno)
+    except ValueError as error:
+        raise SectionError(f"linux.seccomp: {error}") from None
 
 
 def _conjunctions(args: Any) -> list[Conjunction]:
@@ -92,8 +75,10 @@ def _conjunctions(args: Any) -> list[Conjunction]:
             raise SectionError("linux.seccomp: an argument's index is above 5")
         conditions.append((index, arg["op"], value & condition.MAX, value2 & condition.MAX))
     if len({c[0] for c in conditions}) < len(conditions):
-        return [condition.simplify((c,)) for c in conditions]
-    return [condition.simplify(tuple(conditions))]
+        found = [condition.simplify((c,)) for c in conditions]
+    else:
+        found = [condition.simplify(tuple(conditions))]
+    return [conjunction for conjunction in found if not condition.impossible(conjunction)]
 
 
 def _number(value: Any) -> int:

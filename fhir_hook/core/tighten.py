@@ -6,7 +6,7 @@ capability sets and no_new_privs are plain meets).
 
 from __future__ import annotations
 
-from fhir_hook.core import meet
+from fhir_hook.core import meet, oci_seccomp
 from fhir_hook.core.spec import CAPABILITY_SETS, Spec, SpecError
 
 TYPE_CHECKING = False
@@ -74,7 +74,8 @@ def _kept(profiles: list[dict[str, Any]]) -> set[str]:
 
 
 def _seccomp(spec: Spec, profiles: list[dict[str, Any]], architecture: str, result: Tightened) -> dict[str, Any]:
-    sections = [meet.read(_mode(profile["seccomp"][architecture], result.complain)) for profile in profiles]
+    own = [_mode(profile["seccomp"][architecture], architecture, result.complain) for profile in profiles]
+    sections = [meet.read(section) for section in own]
     denied: set[str] = set()
     whole = sections[0]
     for section in sections[1:]:
@@ -83,17 +84,15 @@ def _seccomp(spec: Spec, profiles: list[dict[str, Any]], architecture: str, resu
     if given is not None:
         whole = meet.meet(meet.read(given), whole, denied)
     result.inexpressible = sorted(denied)
-    return meet.write(whole, ARCHITECTURES[architecture], given or {})
+    written = meet.write(whole, ARCHITECTURES[architecture], given or {})
+    if result.complain:
+        # Denying the machine's other ABIs would be a denial too.
+        written["architectures"] = (given or own[0]).get("architectures") or written["architectures"]
+    return written
 
 
-def _mode(section: dict[str, Any], complain: bool) -> dict[str, Any]:
-    if not complain:
-        return section
-    rules = [
-        rule if rule["action"] == meet.ALLOW else {"names": rule["names"], "action": meet.LOG, "args": rule.get("args")}
-        for rule in section["syscalls"]
-    ]
-    return {"defaultAction": meet.LOG, "syscalls": rules}
+def _mode(section: dict[str, Any], architecture: str, complain: bool) -> dict[str, Any]:
+    return oci_seccomp.complain(section, architecture) if complain else section
 
 
 def apply(spec: Spec, plan: Tightened) -> dict[str, Any]:
