@@ -43,8 +43,14 @@ endif
 	install -m 644 hooks.d/oci/50-fhir-hook.json $(HOOKS)/50-fhir-hook.json
 	install -m 644 hooks.d/podman/50-fhir-hook.json $(SHARE)/podman-hooks.d/50-fhir-hook.json
 	install -m 644 hooks.d/containers.conf.d/50-fhir-hook.conf $(ETC)/containers/containers.conf.d/50-fhir-hook.conf
+ifeq ($(DESTDIR),)
+	/usr/bin/fhir-hook host event installed --reason "make install"
+endif
 
 uninstall: ## remove what install put there; settings, policy and log stay
+ifeq ($(DESTDIR),)
+	-/usr/bin/fhir-hook host event removed --reason "make uninstall"
+endif
 	rm -f $(HOOKS)/50-fhir-hook.json $(ETC)/containers/containers.conf.d/50-fhir-hook.conf
 	rm -rf $(SHARE) $(LIBEXEC) $(LIB) $(DESTDIR)$(PREFIX)/bin/fhir-hook
 	rmdir --ignore-fail-on-non-empty $(ETC)/fhir-hook/config.d $(ETC)/fhir-hook/profiles $(ETC)/fhir-hook 2>/dev/null || true
@@ -80,7 +86,7 @@ shell: ## a shell in the private host, with the product installed
 	tests/host/enter bash -c '$(MAKE) -s install && exec bash'
 
 demo: ## a real FHIR server, confined; KEEP=1 leaves it running
-	@tests/host/install-deps run images
+	@tests/host/install-deps run images demo
 	@KEEP=$(KEEP) demo/run
 
 bench: ## measure what the hook costs
