@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_SOURCE = 4 << 20
 _MARKER = b"overlay-containers/"
+# Why it is not known whether an image is FHIR, by what would have been the reason of a refusal.
+_UNKNOWN_BY_CAUSE = {"FH103": "FH303", "FH104": "FH303", "FH114": "FH302"}
 
 
 class _Sources:
@@ -132,7 +134,7 @@ def _decide(config: Spec | None, id: str, error: Exception) -> tuple[Container, 
     if image is not None and sources.readable:
         return container, Decision(decide.IGNORED)
     decision = Decision(decide.UNDETERMINED)
-    decision.reasons = [(code if code.startswith("FH3") else "FH303", text)]
+    decision.reasons = [(_UNKNOWN_BY_CAUSE.get(code, code), text)]
     return container, decision
 
 
