@@ -109,9 +109,11 @@ def _overlaps(sources: Sources, profile: Source) -> Iterator[Finding]:
         if not rules.allowed:
             message = f"no rule allows any call on {arch}: nothing could run"
             yield Finding("P406", ERROR, path, "/seccomp", message, "include the groups the server needs")
-        elif "clone3" in rules.allowed and "clone" in rules.under:
+            return
+        if "clone3" in rules.allowed and "clone" in rules.under:
             message = "clone's flags are filtered, but clone3 is allowed and its flags can't be read by a filter"
             yield Finding("P307", ERROR, path, "/seccomp", message, "leave clone3 out: it then answers ENOSYS")
+            return
 
 
 def _generic_twice(sources: Sources) -> Iterator[Finding]:

@@ -17,7 +17,6 @@ FEW_BITS = 8
 RANGE_BITS = {
     ("socket", 0): 6,  # address families end at AF_MCTP 45
     ("socketpair", 0): 6,
-    ("socket", 2): 9,  # protocols: IP's are 8 bits, IPPROTO_MPTCP is 262
     ("prctl", 0): 7,  # options end below 80, but for a few large ones that then answer ENOSYS
     ("personality", 0): 5,  # PER_MASK's low bits, without the flags
 }

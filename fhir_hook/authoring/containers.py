@@ -12,7 +12,7 @@ from fhir_hook.core import paths
 from fhir_hook.kernel import procfs
 from fhir_hook.store import log, log_reader
 
-RUNTIME_STATES = (("/run/runc", "state.json", "init_process_pid"), ("/run/crun", "status", "pid"))
+RUNTIME_STATES = (("runc", "state.json", "init_process_pid"), ("crun", "status", "pid"))
 
 
 class NotFound(Exception):
@@ -103,14 +103,24 @@ def _in_cgroup_of(id: str) -> list[int]:
 def _from_runtime(id: str) -> int:
     if "/" in id:
         return 0
-    for directory, name, member in RUNTIME_STATES:
-        try:
-            value = json.loads((Path(directory) / id / name).read_text()).get(member, 0)
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(value, int) and psutil.pid_exists(value):
-            return value
+    for runtime, name, member in RUNTIME_STATES:
+        for run in (Path("/run"), *_user_runs()):
+            try:
+                value = json.loads((run / runtime / id / name).read_text()).get(member, 0)
+            except (OSError, ValueError, AttributeError):
+                continue
+            if isinstance(value, int) and psutil.pid_exists(value):
+                return value
     return 0
+
+
+def _user_runs() -> list[Path]:
+    """Where the runtimes of ordinary users keep their state: of all of them for root, of oneself otherwise."""
+    users = Path("/run/user")
+    try:
+        return sorted(users.iterdir()) if os.geteuid() == 0 else [users / str(os.geteuid())]
+    except OSError:
+        return []
 
 
 def _around(pid: int) -> Running:

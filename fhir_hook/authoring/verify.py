@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fhir_hook.authoring.expand import NUMBERS
 from fhir_hook.core import bpf, oci_seccomp
-from fhir_hook.core.oci_seccomp import MASK_64, Meaning
+from fhir_hook.core.oci_seccomp import MASK_64, Meaning, Rule
+
+if TYPE_CHECKING:
+    from fhir_hook.core.oci_seccomp import Condition
 
 LAST_NUMBER = 1023
-MOST_COMBINATIONS = 6000
+MOST_COMBINATIONS = 2000
 FOREIGN = {"x86_64": ("x86", "aarch64"), "aarch64": ("arm", "x86_64")}
 ODD_NUMBERS = (0x3FFFFFFF, 0x40000000, 0x400000FF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE)
 JUNK = 0xDEADBEEF << 32
@@ -66,33 +70,53 @@ def _wrong_foreign(meaning: Meaning, other: str, arch: str, nr: int, got: tuple[
 def interesting(meaning: Meaning, name: str) -> Iterable[tuple[int, ...]]:
     """Argument lists worth trying on a call: the constants of its rules, their neighbours, junk above bit 31, the ends.
 
-    All combinations of the arguments that occur in rules, thinned out beyond 6,000.
+    For each rule arguments that satisfy it, with every one of them changed in turn; beside that all combinations,
+    thinned out beyond 2,000.
     """
-    conditions = [cond for rule in meaning.rules.get(name, ()) for cond in rule.conditions]
+    rules = meaning.rules.get(name, [])
+    conditions = [cond for rule in rules for cond in rule.conditions]
     if not conditions:
         return ((0,) * 6, (MASK_64,) * 6)
-    columns: list[list[int]] = []
-    for index in range(6):
-        values = {0, MASK_64}
-        for _, op, value, value_two in (cond for cond in conditions if cond[0] == index):
-            constant = value_two if op == "SCMP_CMP_MASKED_EQ" else value
-            values |= {constant, constant + 1, constant - 1, constant | JUNK, constant ^ 1 << 31}
-            if op == "SCMP_CMP_MASKED_EQ":
-                values |= {constant | ~value, value}
-        columns.append(sorted(value & MASK_64 for value in values) if len(values) > 2 else [0])
-    return _combine(columns)
+    columns = [_column([cond for cond in conditions if cond[0] == index]) for index in range(6)]
+    return itertools.chain(_around(rules, columns), _combine(columns))
+
+
+def _column(conditions: list[Condition]) -> list[int]:
+    """Values worth trying for one argument."""
+    if not conditions:
+        return [0]
+    values = {0, MASK_64}
+    for cond in conditions:
+        constant = _constant(cond)
+        values |= {constant, constant + 1, constant - 1, constant | JUNK, constant ^ 1 << 31}
+        if cond[1] == "SCMP_CMP_MASKED_EQ":
+            values |= {constant | ~cond[2], cond[2]}
+    return sorted({value & MASK_64 for value in values})
+
+
+def _constant(cond: Condition) -> int:
+    _, op, value, value_two = cond
+    return value_two if op == "SCMP_CMP_MASKED_EQ" else value
+
+
+def _around(rules: list[Rule], columns: list[list[int]]) -> Iterator[tuple[int, ...]]:
+    for rule in rules:
+        base = [0] * 6
+        for cond in rule.conditions:
+            base[cond[0]] = _constant(cond)
+        for index, column in enumerate(columns):
+            for value in column:
+                yield (*base[:index], value, *base[index + 1 :])
 
 
 def _combine(columns: list[list[int]]) -> Iterator[tuple[int, ...]]:
-    total = 1
-    for column in columns:
-        total *= len(column)
-    # A step without a common factor with the columns' lengths, so that thinning doesn't skip a value altogether.
-    step = max(1, total // MOST_COMBINATIONS) | 1
-    while step > 1 and any(step % len(column) == 0 or len(column) % step == 0 for column in columns if len(column) > 1):
-        step += 2
-    for number in range(0, total, step):
-        combination = []
+    total = math.prod(len(column) for column in columns)
+    # A step without a common factor with the total, so that thinning doesn't skip a value altogether.
+    step = max(1, total // MOST_COMBINATIONS)
+    while math.gcd(step, total) > 1:
+        step += 1
+    for start in range(0, total, step):
+        number, combination = start, []
         for column in columns:
             number, place = divmod(number, len(column))
             combination.append(column[place])
