@@ -139,7 +139,7 @@ def _policy_filters(architecture: str) -> list[tuple[str, bytes]]:
         return []
     try:
         return [
-            (name, base64.b64decode(body.profile(name)["bpf"][architecture]["enforce"]))
+            (name, base64.b64decode(body.programs(name, architecture)["enforce"]))
             for name in index.document["profiles"]
         ]
     except (policy.PolicyError, KeyError):

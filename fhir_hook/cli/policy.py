@@ -84,7 +84,7 @@ def show(as_json: bool) -> None:
         raise Failed(f"{error}. {error.code}: run 'fhir-hook policy compile' as root") from None
     try:
         changed = body.changed_sources()
-        profiles = [body.profile(name) for name in index.document["profiles"]]
+        profiles = [body.summary(name) for name in index.document["profiles"]]
     except policy.PolicyError as error:
         raise Failed(f"{error}. {error.code}: run 'fhir-hook policy compile' as root") from None
     finally:

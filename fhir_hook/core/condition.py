@@ -72,8 +72,21 @@ def both(a: Condition, b: Condition) -> Condition | None:
             return None
         raise Inexpressible
     if MASKED_EQ in (a[1], b[1]):
-        raise Inexpressible
+        return _masked_range(*((a, b) if a[1] == MASKED_EQ else (b, a)))
     return _range(a, b)
+
+
+def _masked_range(masked: Condition, limit: Condition) -> Condition | None:
+    """A mask with GE or LE: all of its values, none, or the lowest alone (families below 38, in an engine's profile)."""
+    index, _, mask, lowest = masked
+    highest, step = lowest | (~mask & MAX), ~mask & (mask + 1)
+    if holds(limit, lowest) and holds(limit, highest):
+        return masked
+    if limit[1] == LE and limit[2] < lowest + step:
+        return (index, EQ, lowest, 0) if holds(limit, lowest) else None
+    if limit[1] == GE and limit[2] > highest - step:
+        return (index, EQ, highest, 0) if holds(limit, highest) else None
+    raise Inexpressible
 
 
 def _range(a: Condition, b: Condition) -> Condition | None:

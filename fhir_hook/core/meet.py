@@ -7,7 +7,7 @@ live path knows that a config already carries a plan.
 
 from __future__ import annotations
 
-from fhir_hook.core import condition, oci_seccomp
+from fhir_hook.core import compilable, condition, oci_seccomp
 from fhir_hook.core.condition import Inexpressible
 
 TYPE_CHECKING = False
@@ -49,6 +49,8 @@ def read(section: dict[str, Any]) -> Section:
         if not isinstance(rule, dict) or not isinstance(rule.get("names"), list):
             raise SectionError("linux.seccomp.syscalls holds something that is no rule")
         action = _action(rule.get("action"), rule.get("errnoRet"))
+        if action == default:
+            continue  # runtimes drop such a rule before they look at anything else (core.oci_seccomp)
         for conjunction in _conjunctions(rule.get("args") or []):
             for name in rule["names"]:
                 if not isinstance(name, str):
@@ -94,15 +96,69 @@ def meet(left: Section, right: Section, denied: set[str]) -> Section:
     default = _stricter(left.default, right.default)
     result = Section(default, {})
     for name in left.calls.keys() | right.calls.keys():
-        rules = _meet_call(_View(left.rules(name), left.default), _View(right.rules(name), right.default), name, denied)
-        if rules != [(default, ())]:
+        one, other = left.rules(name), right.rules(name)
+        rules: list[Rule]
+        if len(one) == 1 == len(other) and not one[0][1] and not other[0][1]:
+            # Nearly all calls: one answer on each side. The rest of the way would come to the same, much later.
+            rules = [(_stricter(one[0][0], other[0][0]), ())]
+        elif _allows(default):
+            rules = _add_refusals(default, one + other, name, denied)
+        else:
+            rules = _meet_call(_View(one, left.default), _View(other, right.default), default, name, denied)
+        rules = [rule for rule in rules if rule[0] != default]
+        if rules:
             result.calls[name] = rules
     return result
+
+
+def _add_refusals(default: Action, rules: list[Rule], name: str, denied: set[str]) -> list[Rule]:
+    """Both sides allow what they don't name: the meet is whatever either side answers more strictly than that."""
+    found: dict[Conjunction, Action] = {}
+    for action, conjunction in sorted(rules, key=lambda rule: _severity(rule[0])):
+        if STRICTNESS[action[0]] > STRICTNESS[default[0]]:
+            found[conjunction] = action
+    if () in found:
+        strictest = max(found.values(), key=_severity)
+        if STRICTNESS[strictest[0]] > STRICTNESS[found[()][0]]:
+            denied.add(name)
+        return [(strictest, ())]
+    changed = True
+    while changed:
+        changed = False
+        for conjunction in found:
+            for other, action in found.items():
+                if _severity(action) > _severity(found[conjunction]) and _may_overlap(conjunction, other):
+                    found[conjunction] = action
+                    changed = True
+    if not compilable.exact(found):
+        denied.add(name)
+        return [(max((ERRNO, EPERM), *found.values(), key=_severity), ())]
+    return sorted((action, conjunction) for conjunction, action in found.items())
+
+
+def _severity(action: Action) -> tuple[int, int]:
+    """An order of actions in which no two are equal, so that the greatest of a set does not depend on its order."""
+    return STRICTNESS[action[0]], action[1]
+
+
+def _may_overlap(a: Conjunction, b: Conjunction) -> bool:
+    try:
+        return condition.conjoin(a, b) is not None
+    except Inexpressible:
+        return True
 
 
 def _stricter(a: Action, b: Action) -> Action:
     """The stricter action; of two equally strict ones the right side's, so that a meet repeated is stable."""
     return a if STRICTNESS[a[0]] > STRICTNESS[b[0]] else b
+
+
+def passing(section: Section, known: dict[str, int]) -> int:
+    """How many of the `known` calls the section lets through, at least with some arguments."""
+    by_default = may_pass(section.default)
+    named = [rules for name, rules in section.calls.items() if name in known]
+    passing = sum(any(may_pass(action) for action, _ in rules) or by_default and rules[0][1] != () for rules in named)
+    return passing + (len(known) - len(named) if by_default else 0)
 
 
 def may_pass(action: Action) -> bool:
@@ -141,7 +197,7 @@ class _View:
             self.allow = (LOG, 0)
         self._allow_outside([conjunction for _, conjunction in permitted])
         if not self.allowed:
-            self.action = _strictest((ERRNO, EPERM) if _allows(default) else default, self.refused)
+            self.action = _strictest([default], self.refused)
             self.refused = []
         elif any(not conjunction for conjunction in self.allowed):
             self.action = self.allow
@@ -156,11 +212,8 @@ class _View:
         self.allowed = condition.absorb(allowed)
 
     def _without(self, conjunction: Conjunction, refusal: Conjunction) -> list[Conjunction]:
-        try:
-            if condition.conjoin(conjunction, refusal) is None:
-                return [conjunction]
-        except Inexpressible:
-            pass
+        if not _may_overlap(conjunction, refusal):
+            return [conjunction]
         parts = []
         for single in refusal:
             try:
@@ -173,14 +226,14 @@ class _View:
         return parts
 
 
-def _meet_call(left: _View, right: _View, name: str, denied: set[str]) -> list[Rule]:
+def _meet_call(left: _View, right: _View, default: Action, name: str, denied: set[str]) -> list[Rule]:
     if not (left.exact and right.exact):
         denied.add(name)
     if left.action is not None and right.action is not None:
         return [(_stricter(left.action, right.action), ())]
     if left.action is not None or right.action is not None:
         whole, parts = (left, right) if left.action is not None else (right, left)
-        return _whole_and_parts(whole.action or (ERRNO, EPERM), parts, name, denied)
+        return _whole_and_parts(whole.action or (ERRNO, EPERM), parts, default, name, denied)
     allowed: list[Conjunction] = []
     for a in left.allowed:
         for b in right.allowed:
@@ -192,36 +245,48 @@ def _meet_call(left: _View, right: _View, name: str, denied: set[str]) -> list[R
             if common is not None:
                 allowed.append(common)
     allow = _stricter(left.allow, right.allow)
-    return _rules(allow, allowed, left.refused + right.refused)
+    return _rules(allow, allowed, left.refused + right.refused, default, name, denied)
 
 
-def _whole_and_parts(action: Action, parts: _View, name: str, denied: set[str]) -> list[Rule]:
+def _whole_and_parts(action: Action, parts: _View, default: Action, name: str, denied: set[str]) -> list[Rule]:
     """One side gives one answer for all arguments, the other allows some."""
     if _allows(action):
-        return _rules(_stricter(action, parts.allow), parts.allowed, parts.refused)
+        return _rules(_stricter(action, parts.allow), parts.allowed, parts.refused, default, name, denied)
     if STRICTNESS[action[0]] < STRICTNESS[ERRNO]:
         denied.add(name)
-    return [(_strictest(action, parts.refused), ())]
+    return [(_stricter(_strictest([default], parts.refused), action), ())]
 
 
-def _strictest(action: Action, refused: list[Rule]) -> Action:
+def _strictest(answers: list[Action], refused: list[Rule]) -> Action:
     """The strictest of the answers; at least a denial, since what asks a supervisor first may allow."""
-    answers = [(ERRNO, EPERM), action, *(answer for answer, _ in refused)]
-    return max(reversed(answers), key=lambda a: STRICTNESS[a[0]])
+    every = [(ERRNO, EPERM), *answers, *(answer for answer, _ in refused)]
+    return max(reversed(every), key=lambda a: STRICTNESS[a[0]])
 
 
-def _rules(allow: Action, allowed: list[Conjunction], refused: list[Rule]) -> list[Rule]:
-    if not allowed:
-        return [(_strictest((ERRNO, EPERM), refused), ())]
-    rules: list[Rule] = [(allow, conjunction) for conjunction in condition.absorb(allowed)]
-    if any(STRICTNESS[action[0]] != STRICTNESS[ERRNO] for action, _ in refused):
-        # Refusals of different strictness may overlap; the strictest everywhere is never looser.
-        strictest = _strictest((ERRNO, EPERM), refused)
+def _rules(
+    allow: Action, allowed: list[Conjunction], refused: list[Rule], default: Action, name: str, denied: set[str]
+) -> list[Rule]:
+    """The rules for a call that is `allowed` somewhere; the `default` is the stricter one of both sides."""
+    strictest = _strictest([default], refused)
+    if any(STRICTNESS[action[0]] != STRICTNESS[strictest[0]] for action, _ in refused):
+        # Where one side has a rule the other may answer more strictly; the strictest everywhere is never looser.
         refused = [(strictest, conjunction) for _, conjunction in refused]
-    seen: dict[Conjunction, Action] = {}
+    denials: dict[Conjunction, Action] = {}
     for action, conjunction in refused:
-        seen.setdefault(conjunction, action)
-    return rules + sorted((action, conjunction) for conjunction, action in seen.items())
+        denials.setdefault(conjunction, action)
+    absorbed = condition.absorb(allowed)
+    alone = len(absorbed) + len(denials) == 1
+    kept = [conjunction for conjunction in absorbed if compilable.never_looser(conjunction, alone)]
+    if len(kept) < len(absorbed):
+        denied.add(name)
+    if not all(compilable.never_looser(conjunction, alone) for conjunction in denials):
+        denied.add(name)
+        kept = []
+    if not kept:
+        return [(strictest, ())]
+    return [(allow, conjunction) for conjunction in kept] + sorted(
+        (a, conjunction) for conjunction, a in denials.items()
+    )
 
 
 def write(section: Section, architecture: str, given: dict[str, Any]) -> dict[str, Any]:

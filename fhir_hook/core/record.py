@@ -72,18 +72,16 @@ def coded(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"code": code, "text": bounded(text)} for code, text in pairs[:MOST_ITEMS]]
 
 
-def plan(
-    tightened: Tightened, profiles: list[dict[str, Any]], given: dict[str, Any] | None, known: dict[str, int]
-) -> dict[str, Any]:
+def plan(tightened: Tightened, profiles: list[dict[str, Any]], known: dict[str, int]) -> dict[str, Any]:
     """Return the members that say what is put in force: profile, seccomp, capabilities, no_new_privs.
 
-    `given` is the engine's own section, `known` the architecture's calls by name, which are the ones counted.
+    `known` are the architecture's calls by name, which are the ones counted.
     """
     return {
         "profile": [{"name": p["name"], "version": p["version"], "digest": p["digest"]} for p in profiles],
         "seccomp": {
-            "allowed_before": allowed_calls(given, known),
-            "allowed": allowed_calls(tightened.seccomp, known),
+            "allowed_before": len(known) if tightened.given is None else meet.passing(tightened.given, known),
+            "allowed": meet.passing(tightened.met, known),
             "inexpressible": tightened.inexpressible[:MOST_ITEMS],
         },
         "capabilities": {
@@ -97,11 +95,3 @@ def plan(
 
 def _texts_list(names: list[str]) -> list[str]:
     return [bounded(name) for name in names[:64]]
-
-
-def allowed_calls(section: dict[str, Any] | None, known: dict[str, int]) -> int:
-    """How many of the architecture's `known` calls a section lets through, at least with some arguments."""
-    if section is None:
-        return len(known)
-    content = meet.read(section)
-    return sum(any(meet.may_pass(action) for action, _ in content.rules(name)) for name in known)

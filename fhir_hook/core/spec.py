@@ -51,6 +51,12 @@ class Spec:
         return {k: v for k, v in self.member("annotations", dict).items() if isinstance(v, str)}
 
     @property
+    def other_annotations(self) -> list[dict[str, str]]:
+        """What stands below keys that differ from "annotations" by case only, which Go takes for it."""
+        found = [v for k, v in self.document.items() if k.lower() == "annotations" and k != "annotations"]
+        return [{k: v for k, v in value.items() if isinstance(v, str)} for value in found if isinstance(value, dict)]
+
+    @property
     def mount_sources(self) -> list[str]:
         """The sources of all mounts, in order."""
         mounts = self.member("mounts", list)

@@ -24,15 +24,29 @@ EXPECTED = ("run.oci.keep_original_groups",)
 class Tightened:
     """What tightening did: the new members of config.json, and what to say about it.
 
-    `seccomp` and `capabilities` are the new sections; `removed` the annotations taken out, `noticed` those left;
+    `seccomp` and `capabilities` are the new sections, `given` and `met` the engine's section (or None) and the new one
+    taken apart; `removed` the annotations taken out, `noticed` those left;
     `dropped` the capabilities that were asked for and are gone; `inexpressible` the calls denied for want of a form.
     """
 
-    __slots__ = ("seccomp", "capabilities", "asked", "dropped", "removed", "noticed", "inexpressible", "complain")
+    __slots__ = (
+        "seccomp",
+        "given",
+        "met",
+        "capabilities",
+        "asked",
+        "dropped",
+        "removed",
+        "noticed",
+        "inexpressible",
+        "complain",
+    )
 
     def __init__(self, complain: bool) -> None:
         self.complain = complain
         self.seccomp: dict[str, Any] = {}
+        self.given: meet.Section | None = None
+        self.met = meet.Section((meet.ERRNO, meet.EPERM), {})
         self.capabilities: dict[str, list[str]] = {}
         self.asked: dict[str, list[str]] = {}
         self.dropped: list[str] = []
@@ -82,7 +96,9 @@ def _seccomp(spec: Spec, profiles: list[dict[str, Any]], architecture: str, resu
         whole = meet.meet(whole, section, denied)
     given = spec.seccomp
     if given is not None:
-        whole = meet.meet(meet.read(given), whole, denied)
+        result.given = meet.read(given)
+        whole = meet.meet(result.given, whole, denied)
+    result.met = whole
     result.inexpressible = sorted(denied)
     written = meet.write(whole, ARCHITECTURES[architecture], given or {})
     if result.complain:
@@ -112,7 +128,7 @@ def apply(spec: Spec, plan: Tightened) -> dict[str, Any]:
 def carries(spec: Spec, plan: Tightened) -> bool:
     """Whether the config already has the plan in it: tightening it changed nothing (the meet is idempotent)."""
     given = spec.seccomp
-    if given is None or plan.removed or plan.complain:
+    if given is None or plan.given is None or plan.removed or plan.complain:
         return False
     if spec.process.get("noNewPrivileges") is not True:
         return False
@@ -121,7 +137,7 @@ def carries(spec: Spec, plan: Tightened) -> bool:
     architectures = plan.seccomp["architectures"]
     if given.get("architectures") != architectures:
         return False
-    return meet.write(meet.read(given), architectures[0], given) == plan.seccomp
+    return meet.write(plan.given, architectures[0], given) == plan.seccomp
 
 
 def essence(document: dict[str, Any]) -> dict[str, Any]:

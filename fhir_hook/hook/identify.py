@@ -20,7 +20,7 @@ def container_of(spec: Spec, index: dict[str, Any]) -> Container:
     Outside of containers/storage the annotations are taken for the image's labels, as umoci writes them
     (image-spec conversion.md): whoever wrote such a bundle could have left the hook out altogether.
     """
-    where = storage.place(spec.root_path)
+    where = _place(spec)
     if where is None:
         return Container(image=labelled(spec.annotations), source="annotations")
     container = storage.identify(where, _run_roots(spec, where.driver))
@@ -36,9 +36,13 @@ def labelled(annotations: dict[str, str]) -> Image:
 
 def describe(spec: Spec, container: Container) -> None:
     """Add to a FHIR container's image the names and digest that its record should show."""
-    where = storage.place(spec.root_path)
+    where = _place(spec)
     if where is not None and container.image is not None and not container.image.names:
         storage.describe(where, container.image)
+
+
+def _place(spec: Spec) -> storage.Place | None:
+    return storage.place(spec.root_path) or storage.bound_place(spec.root_path)
 
 
 def _run_roots(spec: Spec, driver: str) -> list[str]:

@@ -8,7 +8,7 @@ from binascii import a2b_base64
 from fhir_hook.core import capabilities, decide, record
 from fhir_hook.core.digest import sha256_hex
 from fhir_hook.hook import identify, main, planning
-from fhir_hook.store import log
+from fhir_hook.store import log, policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from fhir_hook.hook.state import State
     from fhir_hook.kernel.failure import AttachError
     from fhir_hook.kernel.late import Outcome
-    from fhir_hook.store.policy import Index
 
 
-def run(current: State, config: Spec, container: Container, decision: Decision, index: Index) -> int:
+def run(current: State, config: Spec, container: Container, decision: Decision, index: policy.Index) -> int:
     """Record the decision and carry it out on the container of `current`; returns the exit code."""
     try:
         return _run(current, config, container, decision, index)
@@ -36,7 +35,7 @@ def run(current: State, config: Spec, container: Container, decision: Decision, 
         return 1
 
 
-def _run(current: State, config: Spec, container: Container, decision: Decision, index: Index) -> int:
+def _run(current: State, config: Spec, container: Container, decision: Decision, index: policy.Index) -> int:
     from fhir_hook.core import tighten
 
     started = time.monotonic_ns()
@@ -49,12 +48,19 @@ def _run(current: State, config: Spec, container: Container, decision: Decision,
             plan = None
         else:
             decision.findings.append(("FH209", "processes that exec starts in it keep only the engine's own filter"))
+    programs: tuple[bytes, ...] = ()
+    if plan is not None and not native:
+        try:
+            programs = _programs(plan, index)
+        except policy.PolicyError as error:
+            decision.refuse(error.code, str(error))
+            plan = None
     path = "" if plan is None else ("native" if native else "live")
     fields = record.decision(decision, container, "prestart", path, index.digest)
     if plan is not None:
         fields.update(plan.fields)
         if not native:
-            fields["seccomp"]["filters"] = filter_digests(plan)
+            fields["seccomp"]["filters"] = [sha256_hex(program) for program in programs]
     fields["duration_us"] = (time.monotonic_ns() - started) // 1000
     try:
         written = log.append(fields)
@@ -67,10 +73,20 @@ def _run(current: State, config: Spec, container: Container, decision: Decision,
         return 1
     if plan is None or native:
         return 0
-    return _attach(current, plan, config, container, written["seq"])
+    return _attach(current, _live_plan(plan, programs), container, written["seq"])
 
 
-def _attach(current: State, plan: Plan, config: Spec, container: Container, decided_by: int) -> int:
+def _programs(plan: Plan, index: policy.Index) -> tuple[bytes, ...]:
+    """The compiled filters of the plan's profiles, each as a packed array of struct sock_filter."""
+    mode = decide.COMPLAIN if plan.tightened.complain else decide.ENFORCE
+    body = policy.Body(index)
+    try:
+        return tuple(a2b_base64(body.programs(p["name"], plan.architecture)[mode]) for p in plan.profiles)
+    finally:
+        body.close()
+
+
+def _attach(current: State, plan: LivePlan, container: Container, decided_by: int) -> int:
     from fhir_hook.kernel import attacher, hardening, procfs
     from fhir_hook.kernel.failure import AttachError
 
@@ -94,7 +110,7 @@ def _attach(current: State, plan: Plan, config: Spec, container: Container, deci
     try:
         hardening.hook()
         identity = procfs.Identity(current.pid)
-        attacher.start(identity, _live_plan(plan, config), seen, failed)
+        attacher.start(identity, plan, seen, failed)
     except (AttachError, OSError, ValueError) as error:
         main.say(planning.refusal("FH106", str(error), container))
         _record_failure(about, "FH106", error)
@@ -102,13 +118,11 @@ def _attach(current: State, plan: Plan, config: Spec, container: Container, deci
     return 0
 
 
-def _live_plan(plan: Plan, config: Spec) -> LivePlan:
+def _live_plan(plan: Plan, programs: tuple[bytes, ...]) -> LivePlan:
     from fhir_hook.core.plan import LivePlan
 
-    mode = decide.COMPLAIN if plan.tightened.complain else decide.ENFORCE
-    programs = [a2b_base64(profile["bpf"][plan.architecture][mode]) for profile in plan.profiles]
     return LivePlan(
-        tuple(programs),
+        programs,
         _masks(plan.tightened.asked),
         _masks(plan.tightened.capabilities),
         no_new_privs=not plan.tightened.complain,
@@ -146,9 +160,3 @@ def _record_failure(about: dict[str, Any], code: str, error: Exception) -> None:
         log.append({**about, "decision": "refused", "reasons": record.coded([(code, str(error))])})
     except log.LogError as failure:
         main.say(f"fhir-hook: the refusal is not in the log: {failure}")
-
-
-def filter_digests(plan: Plan) -> list[str]:
-    """SHA-256 of each filter that the plan attaches live, as `inspect` shows them."""
-    mode = decide.COMPLAIN if plan.tightened.complain else decide.ENFORCE
-    return [sha256_hex(a2b_base64(p["bpf"][plan.architecture][mode])) for p in plan.profiles]

@@ -10,6 +10,7 @@ Exit codes: 0 go on; 1 the container is refused, and one line on stderr says why
 
 from __future__ import annotations
 
+import gc
 import posix
 import sys
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> NoReturn:
     """Run one stage and leave; the interpreter's own tidying up is skipped, which saves a millisecond."""
     stage = argv[1] if len(argv) > 1 else ""
+    gc.disable()  # a hook is over before anything would be worth collecting; 0.6 ms
     posix.chdir("/")
     if stage == "precreate":
         from fhir_hook.hook import precreate

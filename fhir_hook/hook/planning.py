@@ -41,7 +41,7 @@ def plan(config: Spec, decision: Decision, index: policy.Index) -> Plan | None:
         decision.refuse("FH109", f"the machine is {architecture}")
         return None
     try:
-        profiles, changed = _load(decision, index)
+        profiles, changed = _load(decision, index, architecture)
         mode = decision.mode or _strictest_mode(profiles)
         tightened = tighten.tighten(config, profiles, architecture, mode == decide.COMPLAIN)
     except policy.PolicyError as error:
@@ -52,14 +52,14 @@ def plan(config: Spec, decision: Decision, index: policy.Index) -> Plan | None:
         return None
     decision.mode = mode
     _find(config, decision, index, tightened, changed)
-    fields = record.plan(tightened, profiles, config.seccomp, _known(architecture))
+    fields = record.plan(tightened, profiles, _known(architecture))
     return Plan(profiles, tightened, fields, architecture)
 
 
-def _load(decision: Decision, index: policy.Index) -> tuple[list[dict[str, Any]], list[str]]:
+def _load(decision: Decision, index: policy.Index, architecture: str) -> tuple[list[dict[str, Any]], list[str]]:
     body = policy.Body(index)
     try:
-        return [body.profile(name) for name in decision.profiles], body.changed_sources()
+        return [body.profile(name, architecture) for name in decision.profiles], body.changed_sources()
     finally:
         body.close()
 
@@ -106,6 +106,8 @@ def refusal(code: str, text: str, container: Container) -> str:
     who = container.name or container.id[:12] or "a container"
     image = container.image.names[0] if container.image is not None and container.image.names else ""
     of = f" of {image}" if image else ""
+    # Podman reads a runtime's error and takes these words for a missing command (exit code 127, and another story).
+    text = text.replace("No such file or directory", "it does not exist")
     line = f"fhir-hook refused {record.bounded(who)}{record.bounded(of)}: {entry.title} ({record.bounded(text)}). "
     return printable(f"{line}{code}: {entry.hint}.")
 

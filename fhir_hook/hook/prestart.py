@@ -43,11 +43,14 @@ def _run(current: state.State) -> int:
 
 
 def _decide(current: state.State, config: spec.Spec, index: policy.Index) -> tuple[Container, Decision]:
-    """Decide from config.json; when its readers could disagree, from what the runtime itself made of it too."""
+    """Decide from config.json; when its readers could disagree, from whatever any of them may make of it."""
     container = identify.container_of(config, index.document)
     container.id = container.id or current.id
     decision = decide.decide(container, index.document)
     if config.ambiguous and not decision.is_fhir:
-        as_read = Container(id=current.id, image=identify.labelled(current.annotations), source="annotations")
-        return as_read, decide.decide(as_read, index.document)
+        for annotations in (*config.other_annotations, current.annotations):
+            container = Container(id=current.id, image=identify.labelled(annotations), source="annotations")
+            decision = decide.decide(container, index.document)
+            if decision.is_fhir:
+                break
     return container, decision

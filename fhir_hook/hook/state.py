@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from fhir_hook.core import jsonio
+from fhir_hook.core import jsonio, spec
 from fhir_hook.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_STATE = 64 << 20
+# The state repeats config.json's annotations, and a writer may escape a character in six bytes: a container must not
+# escape the hook by a state too big to read.
+MAX_STATE = 6 * spec.MAX_CONFIG
 
 
 class StateError(Exception):

@@ -47,12 +47,25 @@ def is_id(text: str) -> bool:
 
 
 def place(root_path: str) -> Place | None:
-    """Take a root.path apart: GRAPH/overlay/LAYER/merged or GRAPH/vfs/dir/LAYER; None for any other form."""
+    """Take a root.path apart: GRAPH/overlay/LAYER/merged (or diff) or GRAPH/vfs/dir/LAYER; None for any other form."""
     parts = root_path.rstrip("/").split("/")
-    if len(parts) >= 4 and parts[-1] == "merged" and is_id(parts[-2]):
+    if len(parts) >= 4 and parts[-1] in ("merged", "diff") and is_id(parts[-2]):
         return Place("/".join(parts[:-3]), parts[-3], parts[-2])
     if len(parts) >= 4 and parts[-2] in ("dir", "subvolumes", "graph") and is_id(parts[-1]):
         return Place("/".join(parts[:-3]), parts[-3], parts[-1])
+    return None
+
+
+def bound_place(root_path: str) -> Place | None:
+    """As `place`, for a root.path that something of a store is mounted at (Buildah does so); None when nothing is."""
+    if not root_path.startswith("/"):
+        return None
+    from fhir_hook.store import mounts
+
+    for origin in mounts.origins(root_path):
+        where = place(origin)
+        if where is not None and _exists(f"{where.graph}/{where.driver}-containers"):
+            return where
     return None
 
 

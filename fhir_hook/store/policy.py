@@ -1,7 +1,8 @@
 """The compiled policy on disk, and the only thing of it that the hook reads.
 
     selectors.json           small: settings, bindings, selectors, and where each profile lies in the body
-    policy-<sha256>.jsonl    the body: a header line, then one compiled profile a line
+    policy-<sha256>.jsonl    the body: a header line, then each compiled profile in a few lines, of which the hook
+                             reads the two or three that it needs
     selectors.previous.json  the last good one, used when selectors.json can't be read
 
 The body's name is its digest, so the two always fit; a new body is complete before selectors.json, the commit
@@ -111,9 +112,24 @@ class Body:
     def close(self) -> None:
         posix.close(self.fd)
 
-    def profile(self, name: str) -> dict[str, Any]:
-        """Return the compiled profile `name`; raises PolicyError FH103 when it is damaged."""
-        return self._line(self.index.document["profiles"][name])
+    def summary(self, name: str) -> dict[str, Any]:
+        """Return the compiled profile `name` without its filters; raises PolicyError FH103 when it is damaged."""
+        return self._part(name, "summary")
+
+    def profile(self, name: str, architecture: str) -> dict[str, Any]:
+        """Return the compiled profile `name` with the section of one architecture; raises PolicyError FH103."""
+        return {**self.summary(name), "seccomp": {architecture: self._part(name, f"seccomp {architecture}")}}
+
+    def programs(self, name: str, architecture: str) -> dict[str, str]:
+        """Return the filters of profile `name` for one architecture, base64 by mode; raises PolicyError FH103."""
+        return self._part(name, f"bpf {architecture}")
+
+    def _part(self, name: str, part: str) -> dict[str, Any]:
+        try:
+            where = self.index.document["profiles"][name]["parts"][part]
+        except (KeyError, TypeError):
+            raise PolicyError("FH103", f"{paths.SELECTORS} has no {part} of the profile {name}") from None
+        return self._line(where)
 
     def changed_sources(self) -> list[str]:
         """Paths of profiles and settings that are not as they were when the policy was compiled."""
@@ -149,13 +165,9 @@ def write(header: dict[str, Any], profiles: list[dict[str, Any]], index: dict[st
     `header` is {"sources": [[path, mtime_ns, size or -1 for a directory]]}, `profiles` the compiled ones,
     `index` what selectors.json holds besides what this adds. Raises OSError; the old policy stays until the last step.
     """
-    lines, offset = [], 0
-    where: list[dict[str, Any]] = []
-    for value in (header, *profiles):
-        data = jsonio.canonical(value) + b"\n"
-        where.append({"at": [offset, len(data)], "sha256": sha256_hex(data)})
-        lines.append(data)
-        offset += len(data)
+    lines: list[bytes] = []
+    first = _add(lines, header)
+    parts = {p["name"]: {part: _add(lines, value) for part, value in _parts(p).items()} for p in profiles}
     body = b"".join(lines)
     digest = sha256_hex(body)
     document = {
@@ -163,17 +175,17 @@ def write(header: dict[str, Any], profiles: list[dict[str, Any]], index: dict[st
         "format": FORMAT,
         "policy": digest,
         "body": f"policy-{digest}.jsonl",
-        "header": where[0],
+        "header": first,
         "profiles": {
             profile["name"]: {
-                **entry,
+                "parts": parts[profile["name"]],
                 "nameable": profile["nameable"],
                 "generic": profile["generic"],
                 "mode": profile["mode"],
                 "version": profile["version"],
                 "digest": profile["digest"],
             }
-            for profile, entry in zip(profiles, where[1:], strict=True)
+            for profile in profiles
         },
     }
     files.replace(f"{paths.STATE}/policy-{digest}.jsonl", body)
@@ -182,6 +194,22 @@ def write(header: dict[str, Any], profiles: list[dict[str, Any]], index: dict[st
     files.replace(paths.SELECTORS, data)
     _remove_old(digest)
     return digest
+
+
+def _add(lines: list[bytes], value: Any) -> dict[str, Any]:
+    """Append one line to the body, and say where it is and what it must be."""
+    data = jsonio.canonical(value) + b"\n"
+    where = {"at": [sum(map(len, lines)), len(data)], "sha256": sha256_hex(data)}
+    lines.append(data)
+    return where
+
+
+def _parts(profile: dict[str, Any]) -> dict[str, Any]:
+    """A compiled profile in pieces that are read together: a start needs one architecture, mostly without programs."""
+    parts: dict[str, Any] = {"summary": {k: v for k, v in profile.items() if k not in ("seccomp", "bpf")}}
+    parts.update({f"seccomp {architecture}": section for architecture, section in profile["seccomp"].items()})
+    parts.update({f"bpf {architecture}": programs for architecture, programs in profile["bpf"].items()})
+    return parts
 
 
 def _keep_previous(new: bytes) -> None:

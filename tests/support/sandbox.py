@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -29,6 +30,7 @@ point() {
 }
 """
 _PYTHON = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+_NUMBERS = itertools.count()
 Result = subprocess.CompletedProcess[bytes]
 
 
@@ -50,7 +52,8 @@ class Sandbox:
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
         """The command line that runs `argv` as root with the private paths."""
-        layers = shlex.quote(str(self.top / "layers"))
+        # One each: an upper directory belongs to one mount at a time.
+        layers = shlex.quote(str(self.top / f"layers{next(_NUMBERS)}"))
         lines = [_PRELUDE]
         for name, place in PLACES.items():
             lines.append(f"point {layers} {place}; mount --bind {shlex.quote(str(self.top / name))} {place}")
