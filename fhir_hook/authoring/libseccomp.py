@@ -1,6 +1,6 @@
 """Compiling a linux.seccomp section with libseccomp, rule by rule as runc and crun do; the only import of its binding.
 
-Debian's python3-seccomp (libseccomp's own binding) and PyPI's pyseccomp have the same interface.
+Debian's python3-seccomp (libseccomp's own binding) and PyPI's pyseccomp have the same interface but for architectures.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TOKENS = {
     "SCMP_ARCH_AARCH64": "AARCH64",
     "SCMP_ARCH_ARM": "ARM",
 }
+PYSECCOMP = seccomp.__name__ == "pyseccomp"
 OPTIMIZE_TREE = 2  # SCMP_FLTATR_CTL_OPTIMIZE: a binary tree over the numbers instead of one long chain
 LONGEST_BPF = 4096 * 8
 
@@ -56,8 +57,18 @@ def _arg(entry: dict[str, Any]) -> Any:
     return seccomp.Arg(index, operator, value, value_two)
 
 
+def _arch(token: str) -> Any:
+    """An architecture as the binding takes it: libseccomp's own wants an object, pyseccomp the bare number."""
+    value = getattr(seccomp.Arch, TOKENS[token])
+    return value if PYSECCOMP else seccomp.Arch(value)
+
+
+def _machine() -> Any:
+    return seccomp.system_arch() & 0xFFFF_FFFF if PYSECCOMP else seccomp.Arch()
+
+
 def _only(context: Any, arch: Any) -> None:
-    native = seccomp.Arch()
+    native = _machine()
     if int(native) == int(arch):
         return
     context.add_arch(arch)
@@ -72,10 +83,9 @@ def compile_section(section: dict[str, Any], arch: str, bad_arch: str | None = N
     """
     default = oci_seccomp.action(section.get("defaultAction"), section.get("defaultErrnoRet"))
     context = seccomp.SyscallFilter(_action(default))
-    native = seccomp.Arch(getattr(seccomp.Arch, TOKENS[oci_seccomp.ARCH_TOKENS[arch]]))
-    _only(context, native)
+    _only(context, _arch(oci_seccomp.ARCH_TOKENS[arch]))
     for token in section.get("architectures") or ():
-        extra = seccomp.Arch(getattr(seccomp.Arch, TOKENS[token]))
+        extra = _arch(token)
         if not context.exist_arch(extra):
             context.add_arch(extra)
     if bad_arch is not None:
@@ -117,7 +127,7 @@ def _reason(error: Exception) -> str:
 
 def known(name: str) -> bool:
     """Whether libseccomp knows the call on any architecture; runtimes skip rules for the others."""
-    number: int = seccomp.resolve_syscall(seccomp.Arch(), name)
+    number: int = seccomp.resolve_syscall(_machine(), name)
     return number != -1
 
 

@@ -108,6 +108,8 @@ def _range(a: Condition, b: Condition) -> Condition | None:
 def _simple(condition: Condition) -> Condition:
     """One form for each meaning: GT and LT become GE and LE, a full mask becomes EQ, a datum lies in its mask."""
     index, op, value, value2 = condition
+    if op == MASKED_EQ and 0 < value < MAX and not value2 & ~value:
+        return condition  # what nearly all conditions of profiles are
     if (op == MASKED_EQ and value == 0) or (op == LE and value == MAX):
         return (index, *_ALWAYS)
     if op == GT:
@@ -121,6 +123,8 @@ def _simple(condition: Condition) -> Condition:
 
 def conjoin(a: Conjunction, b: Conjunction) -> Conjunction | None:
     """Return the conjunction of both; None when they can't both hold; raises Inexpressible."""
+    if _clash(a, b):
+        return None
     by_index = {condition[0]: condition for condition in a}
     for condition in b:
         present = by_index.get(condition[0])
@@ -133,6 +137,16 @@ def conjoin(a: Conjunction, b: Conjunction) -> Conjunction | None:
             by_index[condition[0]] = common
     common_form = simplify(tuple(by_index.values()))
     return None if impossible(common_form) else common_form
+
+
+def _clash(a: Conjunction, b: Conjunction) -> bool:
+    """Whether two masked conditions on one argument contradict each other: the quick way to most answers."""
+    for index, op, mask, value in a:
+        if op == MASKED_EQ:
+            for other_index, other_op, other_mask, other_value in b:
+                if index == other_index and op == other_op and (value ^ other_value) & mask & other_mask:
+                    return value & mask == value and other_value & other_mask == other_value
+    return False
 
 
 def implies(a: Conjunction, b: Conjunction) -> bool:

@@ -45,7 +45,10 @@ def read(section: dict[str, Any]) -> Section:
     """Take an OCI linux.seccomp object apart; raises SectionError."""
     default = _action(section.get("defaultAction"), section.get("defaultErrnoRet"))
     calls: dict[str, list[Rule]] = {}
-    for rule in section.get("syscalls") or ():
+    listed = section.get("syscalls") or []
+    if not isinstance(listed, list):
+        raise SectionError("linux.seccomp.syscalls is no list")
+    for rule in listed:
         if not isinstance(rule, dict) or not isinstance(rule.get("names"), list):
             raise SectionError("linux.seccomp.syscalls holds something that is no rule")
         action = _action(rule.get("action"), rule.get("errnoRet"))

@@ -16,13 +16,22 @@ if TYPE_CHECKING:
     from fhir_hook.core.image import Container
     from fhir_hook.core.tighten import Tightened
 
+# Together these keep every record below the log's limit, whatever strangers write.
 LONGEST_TEXT = 512
+LONGEST_NAME = 64  # of a capability or a system call
 MOST_ITEMS = 32
 
 
-def bounded(text: str) -> str:
-    """The text, cut to what a record holds of any one name, label or reason."""
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "\u2026"
+def bounded(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text, cut to what a record holds of any one name, label or reason: `longest` bytes as the log escapes it."""
+    if len(text) <= longest and text.isascii() and text.isprintable():
+        return text
+    room = longest - 6
+    for at, character in enumerate(text):
+        room -= 1 if character.isascii() and character.isprintable() else 12 if character > "\uffff" else 6
+        if room < 0:
+            return text[:at] + "\u2026"
+    return text
 
 
 def decision(
@@ -82,7 +91,7 @@ def plan(tightened: Tightened, profiles: list[dict[str, Any]], known: dict[str, 
         "seccomp": {
             "allowed_before": len(known) if tightened.given is None else meet.passing(tightened.given, known),
             "allowed": meet.passing(tightened.met, known),
-            "inexpressible": tightened.inexpressible[:MOST_ITEMS],
+            "inexpressible": [bounded(name, LONGEST_NAME) for name in tightened.inexpressible[:MOST_ITEMS]],
         },
         "capabilities": {
             "asked": _texts_list(tightened.asked["bounding"]),
@@ -94,4 +103,4 @@ def plan(tightened: Tightened, profiles: list[dict[str, Any]], known: dict[str, 
 
 
 def _texts_list(names: list[str]) -> list[str]:
-    return [bounded(name) for name in names[:64]]
+    return [bounded(name, LONGEST_NAME) for name in names[:64]]

@@ -10,11 +10,29 @@ from fhir_hook.core import jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 MAX_CONFIG = 256 << 20  # a container must not escape the hook by a config too big to read
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
-_LOOKED_AT = ("process", "root", "mounts", "hooks", "annotations", "linux")
+# The members that the hook looks at or writes, with those below them; Go matches names whatever their case.
+_CONDITION: dict[str, Any] = dict.fromkeys(("index", "value", "valueTwo", "op"))
+_RULE: dict[str, Any] = {**dict.fromkeys(("names", "action", "errnoRet")), "args": _CONDITION}
+_SECCOMP: dict[str, Any] = {
+    **dict.fromkeys(("defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata")),
+    "syscalls": _RULE,
+}
+_PROCESS: dict[str, Any] = {
+    "user": dict.fromkeys(("uid", "gid", "additionalGids")),
+    "capabilities": dict.fromkeys(CAPABILITY_SETS),
+    "noNewPrivileges": None,
+}
+_LOOKED_AT: dict[str, Any] = {
+    **dict.fromkeys(("mounts", "hooks", "annotations")),
+    "process": _PROCESS,
+    "root": {"path": None},
+    "linux": {"seccomp": _SECCOMP},
+}
 
 
 class SpecError(Exception):
@@ -113,8 +131,19 @@ def parse(data: bytes) -> Spec:
         raise SpecError(f"config.json: {error}") from None
     if not isinstance(document, dict):
         raise SpecError("config.json is not an object")
-    return Spec(document, tuple(duplicates.keys) + _case_variants(document))
+    return Spec(document, (*duplicates.keys, *_case_variants(document, _LOOKED_AT)))
 
 
-def _case_variants(document: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(key for key in document if key not in _LOOKED_AT and key.lower() in _LOOKED_AT)
+def _case_variants(value: Any, known: dict[str, Any]) -> Iterator[str]:
+    """Keys that are not `known` and that Go takes for one that is (encoding/json folds as Unicode does: \u017f is s)."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _case_variants(item, known)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if key in known:
+            if known[key] is not None:
+                yield from _case_variants(inner, known[key])
+        elif key.casefold() in [name.casefold() for name in known]:
+            yield key

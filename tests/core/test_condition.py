@@ -61,7 +61,9 @@ def interesting_only(conditions: Iterable[Condition]) -> list[int]:
     """The edges of the conditions alone."""
     found = set()
     for _, op, value, value2 in conditions:
-        found |= {value2, value2 | ~value & MAX} if op == condition.MASKED_EQ else {value, value - 1 & MAX, value + 1 & MAX}
+        found |= (
+            {value2, value2 | ~value & MAX} if op == condition.MASKED_EQ else {value, value - 1 & MAX, value + 1 & MAX}
+        )
     return sorted(found)[:6]
 
 

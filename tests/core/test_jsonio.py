@@ -16,7 +16,11 @@ from support.sandbox import ROOT
 
 LIMIT = 1 << 24
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -43,7 +47,12 @@ def test_every_layout_of_the_standard_library_is_read(value: Any) -> None:
         assert jsonio.parse(data, LIMIT) == value
 
 
-@given(st.binary(max_size=60) | st.text('{}[]",:\\ue+-0123456789.truefalsn \x00\ud800', max_size=40).map(lambda t: t.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=60)
+    | st.text('{}[]",:\\ue+-0123456789.truefalsn \x00\ud800', max_size=40).map(
+        lambda t: t.encode("utf-8", "surrogatepass")
+    )
+)
 def test_any_bytes_are_a_value_or_a_json_error(data: bytes) -> None:
     try:
         jsonio.parse(data, LIMIT, jsonio.Duplicates())

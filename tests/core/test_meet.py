@@ -41,7 +41,11 @@ def args(draw: st.DrawFn) -> list[dict[str, Any]]:
     """The `args` of one rule: up to three conditions, now and then two on the same argument."""
     found = []
     for index in draw(st.lists(st.sampled_from((0, 0, 1, 2)), max_size=3)):
-        entry = {"index": index, "value": draw(st.sampled_from(VALUES)), "op": draw(st.sampled_from(condition.OPERATORS))}
+        entry = {
+            "index": index,
+            "value": draw(st.sampled_from(VALUES)),
+            "op": draw(st.sampled_from(condition.OPERATORS)),
+        }
         if draw(st.booleans()):
             entry["valueTwo"] = draw(st.sampled_from(VALUES))
         found.append(entry)
@@ -119,7 +123,9 @@ def test_the_compiled_meet_is_never_looser_than_either_side(left: Section, right
 
 @given(sections(), sections())
 @settings(max_examples=400, deadline=None)
-def test_the_meet_is_never_looser_than_either_side_by_the_meaning_of_the_sections(left: Section, right: Section) -> None:
+def test_the_meet_is_never_looser_than_either_side_by_the_meaning_of_the_sections(
+    left: Section, right: Section
+) -> None:
     result = met(left, right)
     meanings = [oci_seccomp.Meaning(section) for section in (left, right, result)]
     for name, call in calls(left, right, result):

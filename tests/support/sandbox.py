@@ -63,7 +63,12 @@ class Sandbox:
     def run(self, argv: Sequence[str | Path], data: bytes = b"", env: Mapping[str, str] | None = None) -> Result:
         """Run a program in the sandbox with `data` on stdin."""
         return subprocess.run(
-            self.command(argv), input=data, capture_output=True, check=False, timeout=120, env={**os.environ, **(env or {})}
+            self.command(argv),
+            input=data,
+            capture_output=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, **(env or {})},
         )
 
     def argv(self, code: str, *args: str | Path) -> list[str]:
@@ -82,7 +87,9 @@ class Sandbox:
             self.command(self.argv(code, *args)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
-    def hook(self, stage: str, data: bytes, *args: str, before: Sequence[str] = (), options: Sequence[str] = ()) -> Result:
+    def hook(
+        self, stage: str, data: bytes, *args: str, before: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> Result:
         """Run a stage as the launcher does; `before` goes before the interpreter, `options` to it."""
         code = _PYTHON + "from fhir_hook.hook.main import main\nmain(['hook', *sys.argv[1:]])"
         return self.run([*before, "/usr/bin/python3", "-ISB", *options, "-c", code, stage, *args], data)
