@@ -77,7 +77,7 @@ def both(a: Condition, b: Condition) -> Condition | None:
 
 
 def _masked_range(masked: Condition, limit: Condition) -> Condition | None:
-    """A mask with GE or LE: all of its values, none, or the lowest alone (families below 38, in an engine's profile)."""
+    """A mask with GE or LE: all of its values, none, or the lowest alone (families below 38 in an engine's profile)."""
     index, _, mask, lowest = masked
     highest, step = lowest | (~mask & MAX), ~mask & (mask + 1)
     if holds(limit, lowest) and holds(limit, highest):

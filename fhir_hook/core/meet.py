@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fhir_hook.core.condition import Condition, Conjunction
+    from fhir_hook.core.condition import Conjunction
 
     Action = tuple[str, int]
     Rule = tuple[Action, Conjunction]
@@ -71,27 +71,17 @@ def _action(name: Any, errno: Any) -> Action:
 
 def _conjunctions(args: Any) -> list[Conjunction]:
     """The conditions of one rule; runc and crun make each a rule of its own when an argument occurs twice."""
-    conditions: list[Condition] = []
-    for arg in args if isinstance(args, list) else [None]:
-        if not isinstance(arg, dict) or arg.get("op") not in condition.OPERATORS:
-            raise SectionError("linux.seccomp: an argument condition has no known op")
-        index, value, value2 = (_number(arg.get(name)) for name in ("index", "value", "valueTwo"))
-        if index > 5:
-            raise SectionError("linux.seccomp: an argument's index is above 5")
-        conditions.append((index, arg["op"], value & condition.MAX, value2 & condition.MAX))
+    if not isinstance(args, list) or not all(isinstance(arg, dict) for arg in args):
+        raise SectionError("linux.seccomp: args holds something that is no condition")
+    try:
+        conditions = [oci_seccomp.condition(arg) for arg in args]
+    except ValueError as error:
+        raise SectionError(f"linux.seccomp: {error}") from None
     if len({c[0] for c in conditions}) < len(conditions):
         found = [condition.simplify((c,)) for c in conditions]
     else:
         found = [condition.simplify(tuple(conditions))]
     return [conjunction for conjunction in found if not condition.impossible(conjunction)]
-
-
-def _number(value: Any) -> int:
-    if value is None:
-        return 0
-    if not isinstance(value, int) or value < 0:
-        raise SectionError("linux.seccomp: an argument condition holds something that is no number")
-    return value
 
 
 def meet(left: Section, right: Section, denied: set[str]) -> Section:

@@ -16,6 +16,8 @@ the order of its tree (or refuses, -EEXIST). Here the strictest of them is the a
 
 from __future__ import annotations
 
+from fhir_hook.core import condition as algebra
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,7 @@ KILL_THREAD = "SCMP_ACT_KILL_THREAD"
 EPERM = 1
 ENOSYS = 38
 MAX_ARGS = 6
-MASK_64 = 0xFFFF_FFFF_FFFF_FFFF
+MASK_64 = algebra.MAX
 
 # Strictness as the kernel orders return values when several filters answer (seccomp(2), "the highest precedence").
 RANK = {
@@ -44,15 +46,6 @@ RANK = {
     "SCMP_ACT_LOG": 1,
     "SCMP_ACT_ALLOW": 0,
 }
-OPERATORS = (
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-)
 ARCH_TOKENS = {
     "x86_64": "SCMP_ARCH_X86_64",
     "x86": "SCMP_ARCH_X86",
@@ -88,10 +81,11 @@ def stricter(one: Answer, other: Answer) -> Answer:
 def condition(entry: dict[str, Any]) -> Condition:
     """Read one entry of `args` as (index, operator, value, valueTwo); raises ValueError on what a runtime refuses."""
     index, op = entry.get("index"), entry.get("op")
-    value, value_two = entry.get("value", 0), entry.get("valueTwo", 0)
+    value, value_two = entry.get("value"), entry.get("valueTwo")
+    value, value_two = 0 if value is None else value, 0 if value_two is None else value_two
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < MAX_ARGS:
         raise ValueError(f"argument index {index!r} is not 0 to 5")
-    if op not in OPERATORS:
+    if op not in algebra.OPERATORS:
         raise ValueError(f"unknown operator {op!r}")
     for number in (value, value_two):
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MASK_64:
@@ -101,22 +95,8 @@ def condition(entry: dict[str, Any]) -> Condition:
 
 def holds(cond: Condition, args: Sequence[int]) -> bool:
     """Whether the condition is true of a call's six arguments (missing ones count as 0), unsigned 64-bit."""
-    index, op, value, value_two = cond
-    arg = args[index] & MASK_64 if index < len(args) else 0
-    if op == "SCMP_CMP_EQ":
-        return arg == value
-    if op == "SCMP_CMP_MASKED_EQ":
-        # libseccomp masks the datum too (db.c, _db_node_mask_fixup), so a value outside the mask can still match.
-        return arg & value == value_two & value
-    if op == "SCMP_CMP_NE":
-        return arg != value
-    if op == "SCMP_CMP_LT":
-        return arg < value
-    if op == "SCMP_CMP_LE":
-        return arg <= value
-    if op == "SCMP_CMP_GE":
-        return arg >= value
-    return arg > value
+    index = cond[0]
+    return algebra.holds(cond, args[index] & MASK_64 if index < len(args) else 0)
 
 
 def vacuous(cond: Condition) -> bool:
@@ -126,7 +106,7 @@ def vacuous(cond: Condition) -> bool:
 
 def plain(cond: Condition) -> bool:
     """Whether the condition is EQ or MASKED_EQ: the only ones libseccomp 2.5.4 compiles rightly beside others."""
-    return cond[1] in ("SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ")
+    return cond[1] in (algebra.EQ, algebra.MASKED_EQ)
 
 
 def _masked(cond: Condition) -> tuple[int, int]:

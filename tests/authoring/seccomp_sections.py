@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fhir_hook.core import oci_seccomp
+from fhir_hook.core import condition
 
 CALL = "getppid"
-ANY_OPERATOR = oci_seccomp.OPERATORS
+ANY_OPERATOR = condition.OPERATORS
 PLAIN_OPERATORS = ("SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ")
 CORNERS = [0, 1, 2, 3, 0xF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, 0xFFFFFFFF << 32, (1 << 64) - 1]
 ARGUMENT = st.one_of(st.sampled_from(CORNERS), st.integers(0, (1 << 64) - 1))
