@@ -90,7 +90,8 @@ demo: ## a real FHIR server, confined; KEEP=1 leaves it running
 	@KEEP=$(KEEP) demo/run
 
 bench: ## measure what the hook costs
-	@$(MAKE) --no-print-directory deps venv
+	@$(MAKE) --no-print-directory deps
+	@tests/host/enter --net tests/images/build probe hapi-plain >/dev/null
 	@tests/host/enter bench/run
 
 clean: ## remove what was built here, and the kept images

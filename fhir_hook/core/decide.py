@@ -79,7 +79,7 @@ def decide(container: Container, index: dict[str, Any]) -> Decision:
     if container.image is None:
         return Decision(IGNORED)
     result = _match(container.image, index)
-    if result.decision == CONFINED and container.builder:
+    if result.is_fhir and container.builder:
         return _builder(result, settings)
     return result
 
@@ -157,5 +157,6 @@ def _builder(result: Decision, settings: dict[str, str]) -> Decision:
         return result.refuse("FH110", "it is a working container of Buildah")
     result.decision = EXEMPT
     result.profiles = ()
-    result.reasons.append(("FH401", "it is a working container of Buildah"))
+    result.findings += result.reasons  # what would have been refused if it were not
+    result.reasons = [("FH401", "it is a working container of Buildah")]
     return result

@@ -135,7 +135,7 @@ def parse(data: bytes) -> Spec:
 
 
 def _case_variants(value: Any, known: dict[str, Any]) -> Iterator[str]:
-    """Keys that are not `known` and that Go takes for one that is (encoding/json folds case as Unicode: \u017f is s)."""
+    """Keys that are not `known` and that Go takes for one that is (it folds case as Unicode: \u017f is s)."""
     if isinstance(value, list):
         for item in value:
             yield from _case_variants(item, known)

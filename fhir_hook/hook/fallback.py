@@ -1,7 +1,8 @@
 """What happens when the usual way is blocked: no policy can be read, config.json can't, or the hook has a defect.
 
-Selectors are then taken from the profiles' own files. What they (or an image's own profile label) identify as FHIR
-is refused; everything else starts, and is recorded as undetermined where even that could not be read.
+Selectors and bindings are then taken from the profiles' and settings' own files. What they (or an image's own profile
+label) identify as FHIR is refused; everything else starts, and is recorded as undetermined where even one of those
+files could not be read (or is refused, if the settings say so).
 """
 
 from __future__ import annotations
@@ -30,41 +31,60 @@ _UNKNOWN_BY_CAUSE = {"FH103": "FH303", "FH104": "FH303", "FH114": "FH302"}
 
 
 class _Sources:
-    """Selectors and bindings as the uncompiled files have them; `readable` is false when there were none."""
+    """Selectors and bindings as the uncompiled files have them.
 
-    __slots__ = ("selectors", "bindings", "readable")
+    `complete` is false when there were none, or one that could not be read: an image that none of them identifies may
+    be FHIR all the same. `refuse_unknown` is the setting undetermined, as far as it can be read.
+    """
+
+    __slots__ = ("selectors", "bindings", "complete", "refuse_unknown")
 
     def __init__(self) -> None:
         self.selectors: list[dict[str, Any]] = []
         self.bindings: list[dict[str, Any]] = []
-        self.readable = False
-        for directory in (paths.SHIPPED_PROFILES, paths.LOCAL_PROFILES):
-            self._add_profiles(directory)
-        self._add_bindings()
+        self.complete = True
+        self.refuse_unknown = False
+        profiles = [*self._files(paths.SHIPPED_PROFILES, ".json"), *self._files(paths.LOCAL_PROFILES, ".json")]
+        if not profiles:
+            self.complete = False
+        for path in profiles:
+            self._add_profile(path)
+        for path in [*self._files(paths.CONFIG, ""), *self._files(paths.CONFIG_DROPINS, ".toml")]:
+            self._add_settings(path)
 
-    def _add_profiles(self, directory: str) -> None:
+    def _files(self, path: str, ending: str) -> list[str]:
+        """The file at `path`, or with an `ending` those of the directory; none where there is nothing."""
         try:
-            names = posix.listdir(directory)
+            if not ending:
+                posix.lstat(path)
+                return [path]
+            return [f"{path}/{name}" for name in sorted(posix.listdir(path)) if name.endswith(ending)]
+        except FileNotFoundError:
+            pass
         except OSError:
-            return
-        for name in names:
-            if not name.endswith(".json"):
-                continue
-            try:
-                profile = jsonio.parse(files.read_trusted(f"{directory}/{name}", MAX_SOURCE), MAX_SOURCE)
-                self.selectors += [s for s in profile.get("match") or [] if _usable(s)]
-            except (OSError, files.FileError, jsonio.JsonError, AttributeError, TypeError):
-                continue
-            self.readable = True
+            self.complete = False
+        return []
 
-    def _add_bindings(self) -> None:
+    def _add_profile(self, path: str) -> None:
+        try:
+            selectors = jsonio.parse(files.read_trusted(path, MAX_SOURCE), MAX_SOURCE).get("match") or []
+            usable = [selector for selector in selectors if _usable(selector)]
+        except (OSError, files.FileError, jsonio.JsonError, AttributeError, TypeError):
+            self.complete = False
+            return
+        self.selectors += usable
+        if len(usable) < len(selectors):
+            self.complete = False
+
+    def _add_settings(self, path: str) -> None:
         import tomllib
 
         try:
-            settings = tomllib.loads(files.read_trusted(paths.CONFIG, MAX_SOURCE).decode("utf-8"))
-            self.bindings = [b for b in settings.get("bind", []) if isinstance(b.get("image", b.get("id")), str)]
-        except (OSError, files.FileError, ValueError, AttributeError, TypeError):
-            return
+            settings = tomllib.loads(files.read_trusted(path, MAX_SOURCE).decode("utf-8"))
+            self.bindings += [b for b in settings.get("bind", []) if isinstance(b.get("image", b.get("id")), str)]
+            self.refuse_unknown = settings.get("undetermined", "refuse" if self.refuse_unknown else "") == "refuse"
+        except (OSError, files.FileError, ValueError, AttributeError, TypeError, RecursionError):
+            self.complete = False
 
     def identify(self, image: Image) -> bool:
         """Whether anything says that this image is FHIR."""
@@ -88,7 +108,7 @@ def _usable(selector: Any) -> bool:
 def precreate(data: bytes, error: Exception) -> bytes:
     """Return the config.json to use although `error` stopped the usual way; empty when no refusal can be put in."""
     config = _config(data)
-    container, decision = _decide(config, _id_in(data), error)
+    container, decision = _decide(config, _id_in(data), {}, error)
     if decision.decision == decide.REFUSED:
         _record(decision, container, "precreate")
         return native.refused(config, container, decision) if config is not None else b""
@@ -103,9 +123,7 @@ def prestart(state: State, error: Exception) -> int:
         config = _config(files.read(f"{state.bundle}/config.json", 256 << 20))
     except (OSError, files.FileError):
         config = None
-    if config is None and state.annotations:
-        config = Spec({"annotations": state.annotations})
-    container, decision = _decide(config, state.id, error)
+    container, decision = _decide(config, state.id, state.annotations, error)
     container.id = container.id or state.id
     if decision.decision in (decide.REFUSED, decide.UNDETERMINED):
         _record(decision, container, "prestart")
@@ -122,19 +140,19 @@ def _config(data: bytes) -> Spec | None:
         return None
 
 
-def _decide(config: Spec | None, id: str, error: Exception) -> tuple[Container, Decision]:
+def _decide(config: Spec | None, id: str, annotations: dict[str, str], error: Exception) -> tuple[Container, Decision]:
     code, text = _cause(error)
     sources = _Sources()
-    container = _container(config, id)
+    container = _container(config, id, annotations)
     image = container.image
     if image is not None and sources.identify(image):
         return container, Decision(decide.CONFINED, {"by": "fallback"}).refuse(code, text)
-    if image is None and not container.undetermined:
-        return container, Decision(decide.IGNORED)
-    if image is not None and sources.readable:
+    if not container.undetermined and (image is None or sources.complete):
         return container, Decision(decide.IGNORED)
     decision = Decision(decide.UNDETERMINED)
     decision.reasons = [(_UNKNOWN_BY_CAUSE.get(code, code), text)]
+    if sources.refuse_unknown:
+        decision.refuse("FH112", container.undetermined or text)
     return container, decision
 
 
@@ -146,8 +164,11 @@ def _cause(error: Exception) -> tuple[str, str]:
     return "FH113", f"{type(error).__name__}: {error}"
 
 
-def _container(config: Spec | None, id: str) -> Container:
-    """The container, found by its id in the usual stores when its config can't be read."""
+def _container(config: Spec | None, id: str, annotations: dict[str, str]) -> Container:
+    """The container, found by its id in the usual stores when its config can't be read.
+
+    The annotations that the runtime made of it can then still tell that it is FHIR, but not that it is not.
+    """
     if config is not None:
         try:
             container = identify.container_of(config, {"bindings": [1]})
@@ -158,8 +179,10 @@ def _container(config: Spec | None, id: str) -> Container:
     for graph in _usual_graph_roots() if storage.is_id(id) else ():
         container = storage.identify_by_id(graph, "overlay", id)
         if container.image is not None:
+            storage.describe(storage.Place(graph, "overlay", ""), container.image)
             return container
-    return Container(id=id, undetermined="its config.json and image store can't be read")
+    image = identify.labelled(annotations) if annotations else None
+    return Container(id=id, image=image, undetermined="its config.json or image store can't be read")
 
 
 def _usual_graph_roots() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from fhir_hook.core import jsonio, spec, tighten
 from fhir_hook.core.digest import sha256_hex
 from fhir_hook.core.image import Container
@@ -12,6 +14,7 @@ from fhir_hook.store import files, log
 def run(argv: list[str]) -> int:
     """`gate DIGEST SEQ NAME` checks and records; `refuse CODE LINE` prints the line. Returns the exit code."""
     if argv[1] == "refuse" and len(argv) == 4:
+        _drain()
         main.say(argv[3])
         return 1
     if argv[1] != "gate" or len(argv) != 5:
@@ -23,6 +26,15 @@ def run(argv: list[str]) -> int:
         return _refuse("FH113", f"{type(error).__name__}: {error}", argv[4], "")
 
 
+def _drain() -> None:
+    """Take the state off stdin: crun reports a broken pipe, and not this hook's path, when a hook leaves it there."""
+    try:
+        while posix.read(0, 1 << 16):
+            pass
+    except OSError:
+        return
+
+
 def _gate(digest: str, seq: str, name: str) -> int:
     who = ""
     try:
@@ -32,7 +44,7 @@ def _gate(digest: str, seq: str, name: str) -> int:
         found = tighten.essence(config.document)
     except (state.StateError, spec.SpecError, files.FileError, OSError) as error:
         return _refuse("FH107", str(error), name, who)
-    if sha256_hex(jsonio.canonical(found)) != digest:
+    if config.ambiguous or sha256_hex(jsonio.canonical(found)) != digest:
         return _refuse("FH107", f"config.json of {current.bundle} was changed after precreate", name, who)
     fields = {
         "event": "outcome",

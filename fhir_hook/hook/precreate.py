@@ -33,6 +33,7 @@ def _answer(data: bytes) -> bytes:
     index = policy.load_index()
     config = spec.parse(data)
     container = identify.container_of(config, index.document)
+    container.builder = False  # Buildah has no precreate: this is Podman, running a working container's files itself
     decision = decide.decide(container, index.document)
     if decision.decision == decide.IGNORED and index.document["settings"]["log"] != "all":
         return data

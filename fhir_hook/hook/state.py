@@ -33,7 +33,8 @@ class State:
 def read() -> State:
     """Read the state from stdin; raises StateError."""
     try:
-        value = jsonio.parse(files.read_all(0, MAX_STATE), MAX_STATE)
+        # crun repeats an annotation that config.json has twice.
+        value = jsonio.parse(files.read_all(0, MAX_STATE), MAX_STATE, jsonio.Duplicates())
     except (jsonio.JsonError, files.FileError, OSError) as error:
         raise StateError(f"the container's state on stdin can't be read: {error}") from None
     if not isinstance(value, dict):
@@ -49,4 +50,4 @@ def read() -> State:
 
 def _member(value: dict[str, Any], name: str, kind: type) -> Any:
     member = value.get(name)
-    return member if isinstance(member, kind) else kind()
+    return member if type(member) is kind else kind()  # not isinstance(): true is no pid

@@ -86,7 +86,7 @@ def identify_by_id(graph: str, driver: str, id: str) -> Container:
 def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Container:
     try:
         entry = _find_container(where, run_roots, key, value)
-    except (StoreError, files.FileError, jsonio.JsonError, OSError) as error:
+    except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         return Container(undetermined=f"the list of containers in {where.graph} can't be read: {error}")
     if entry is None:
         return Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
@@ -97,7 +97,7 @@ def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Conta
         return container
     try:
         container.image = _read_image(where, image_id)
-    except (StoreError, files.FileError, jsonio.JsonError, OSError) as error:
+    except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         container.undetermined = f"image {image_id[:12]} of container {container.id[:12]} can't be read: {error}"
     return container
 
@@ -107,7 +107,7 @@ def describe(where: Place, image: Image) -> None:
     for store in _image_stores(where):
         try:
             entry = _find_entry(f"{store}/{where.driver}-images/images.json", "id", image.id)
-        except (files.FileError, jsonio.JsonError, OSError):
+        except (files.FileError, jsonio.JsonError, OSError, ValueError):
             continue
         if entry is not None:
             names = entry.get("names")
@@ -252,6 +252,6 @@ def _first(names: Any) -> str:
 def _exists(path: str) -> bool:
     try:
         posix.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True

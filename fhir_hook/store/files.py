@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 NO_FOLLOW = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+TEMPORARY = ".tmp"
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _OVERFLOW_UID = 65534  # what a user namespace shows for ids it does not map (user_namespaces(7))
 
@@ -15,7 +16,10 @@ class FileError(Exception):
 
 def open_regular(path: str, flags: int = NO_FOLLOW) -> tuple[int, posix.stat_result]:
     """Open a regular file, never a link, FIFO or device in its place; raises FileError, or OSError by open(2)."""
-    fd = posix.open(path, flags)
+    try:
+        fd = posix.open(path, flags)
+    except ValueError:  # NUL, or a lone surrogate: nothing that open(2) could be asked for
+        raise FileError(f"{path!r} can't be a path") from None
     status = posix.fstat(fd)
     if status.st_mode & _S_IFMT != _S_IFREG:
         posix.close(fd)
@@ -107,7 +111,7 @@ def write_all(fd: int, data: bytes) -> None:
 def replace(path: str, data: bytes, mode: int = 0o644) -> None:
     """Put `data` at `path` so that a reader or a power cut sees the old content or the new, never a mixture."""
     directory = path.rpartition("/")[0] or "/"
-    temporary = f"{path}.{posix.getpid()}.tmp"
+    temporary = f"{path}.{posix.getpid()}{TEMPORARY}"
     fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, mode)
     try:
         posix.fchmod(fd, mode)

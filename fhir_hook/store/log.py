@@ -89,7 +89,7 @@ def _make_directories(path: str) -> None:
         return
     except FileNotFoundError:
         _make_directories(path.rpartition("/")[0])
-        posix.mkdir(path, 0o750)
+        _make_directories(path)  # another first writer may have been as quick
 
 
 def _lock(fd: int, path: str) -> None:
@@ -118,15 +118,16 @@ class _End:
 
 def _append(fd: int, path: str, fields: dict[str, Any]) -> dict[str, Any]:
     end = _end(fd, path)
-    lines = []
-    if end.torn:
-        recovery = {"event": "recovery", "torn": {"bytes": len(end.torn), "sha256": sha256_hex(end.torn)}}
+    torn, lines = end.torn, []
+    if torn:
+        recovery = {"event": "recovery", "torn": {"bytes": len(torn), "sha256": sha256_hex(torn)}}
         lines.append(_line(_stamp(recovery, end), path))
         end = _End(end.size, b"", end.seq + 1, sha256_hex(lines[0]))
-        posix.ftruncate(fd, end.size)
     record = _stamp(fields, end)
     lines.append(_line(record, path))
-    _write(fd, b"".join(lines), end.size, path)
+    if torn:
+        posix.ftruncate(fd, end.size)
+    _write(fd, b"".join(lines), end.size, torn, path)
     return record
 
 
@@ -140,11 +141,11 @@ def _end(fd: int, path: str) -> _End:
             raise LogError(f"{path} ends in {_TAIL} bytes without a record; move it away to start a new log")
         return _End(0, tail, 0, FIRST_PREV)
     torn = tail[complete:]
-    lines = tail[:complete].splitlines(keepends=True)
+    lines = tail[: complete - 1].split(b"\n")  # not splitlines(): a damaged line may hold a carriage return
     for back, line in enumerate(reversed(lines)):
         seq = _seq(line)
         if seq is not None:
-            return _End(start + complete, torn, seq + back + 1, sha256_hex(lines[-1]))
+            return _End(start + complete, torn, seq + back + 1, sha256_hex(lines[-1] + b"\n"))
     raise LogError(f"{path} has no readable record at its end; move it away to start a new log")
 
 
@@ -176,12 +177,14 @@ def _line(record: dict[str, Any], path: str) -> bytes:
     return line
 
 
-def _write(fd: int, data: bytes, size: int, path: str) -> None:
+def _write(fd: int, data: bytes, size: int, torn: bytes, path: str) -> None:
     try:
         files.write_all(fd, data)
         posix.fdatasync(fd)
     except OSError as error:
         posix.ftruncate(fd, size)
+        if torn:
+            files.write_all(fd, torn)  # what no record tells of yet stays to be found
         raise LogError(f"{path}: {error.strerror or error}") from None
 
 

@@ -53,7 +53,7 @@ def origins(path: str) -> Iterator[str]:
     """Directories that what is mounted at `path` came from: an overlay's upper directory, or what was bound there."""
     try:
         fd = posix.open(path, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    except OSError:
+    except (OSError, ValueError):
         return
     try:
         point = posix.readlink(f"/proc/self/fd/{fd}")

@@ -11,6 +11,7 @@ point, is replaced. A damaged body still leaves FHIR images known, and refused.
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from fhir_hook.core import jsonio, paths
@@ -79,7 +80,8 @@ def _index(path: str) -> dict[str, Any]:
 def _trusted(path: str, limit: int) -> bytes:
     fd, status = files.open_regular(path)
     try:
-        problem = files.untrusted(path, status)
+        # Who may write the directory could put an older policy of root's in this one's place.
+        problem = files.untrusted(path, status) or files.untrusted(paths.STATE, posix.stat(paths.STATE))
         if problem:
             raise PolicyError("FH104", problem)
         return files.read_all(fd, limit)
@@ -188,12 +190,26 @@ def write(header: dict[str, Any], profiles: list[dict[str, Any]], index: dict[st
             for profile in profiles
         },
     }
-    files.replace(f"{paths.STATE}/policy-{digest}.jsonl", body)
     data = jsonio.text(document).encode("ascii") + b"\n"
-    _keep_previous(data)
-    files.replace(paths.SELECTORS, data)
-    _remove_old(digest)
+    # One writer at a time: another one's tidying up could remove this one's body before the selectors name it.
+    lock = posix.open(paths.STATE, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_unfinished()
+        files.replace(f"{paths.STATE}/{document['body']}", body)
+        _keep_previous(data)
+        files.replace(paths.SELECTORS, data)
+        _remove_old(digest)
+    finally:
+        posix.close(lock)
     return digest
+
+
+def _remove_unfinished() -> None:
+    """Remove what writers that were killed have left: only the one that holds the lock has temporary files in use."""
+    for name in posix.listdir(paths.STATE):
+        if name.endswith(files.TEMPORARY):
+            posix.unlink(f"{paths.STATE}/{name}")
 
 
 def _add(lines: list[bytes], value: Any) -> dict[str, Any]:
