@@ -91,11 +91,11 @@ def meet(left: Section, right: Section, denied: set[str]) -> Section:
     for name in left.calls.keys() | right.calls.keys():
         one, other = left.rules(name), right.rules(name)
         rules: list[Rule]
-        if len(one) == 1 == len(other) and not one[0][1] and not other[0][1]:
+        if _allows(default):
+            rules = _add_refusals(default, one + other, name, denied)
+        elif len(one) == 1 == len(other) and not one[0][1] and not other[0][1]:
             # Nearly all calls: one answer on each side. The rest of the way would come to the same, much later.
             rules = [(_stricter(one[0][0], other[0][0]), ())]
-        elif _allows(default):
-            rules = _add_refusals(default, one + other, name, denied)
         else:
             rules = _meet_call(_View(one, left.default), _View(other, right.default), default, name, denied)
         rules = [rule for rule in rules if rule[0] != default]

@@ -1,4 +1,4 @@
-"""The meet of two sections, judged by what libseccomp compiles it to: the emulated result is never looser than either side."""
+"""The meet of two sections, judged by what libseccomp compiles it to: emulated, it is never looser than either side."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def rank(action: oci_seccomp.Answer) -> int:
 @given(sections(), sections())
 @settings(max_examples=400, deadline=None)
 def test_the_compiled_meet_is_never_looser_than_either_side(left: Section, right: Section) -> None:
-    """Than what a side means: libseccomp compiles some overlapping rules more strictly than that, never more loosely."""
+    """Than what a side means. libseccomp compiles some overlapping rules more strictly than that."""
     result = met(left, right)
     whole = program(result)
     sides = [oci_seccomp.Meaning(section) for section in (left, right)]

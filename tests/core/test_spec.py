@@ -104,7 +104,7 @@ def test_what_is_no_object_is_an_error(data: bytes) -> None:
     ],
 )
 def test_attack_a_config_that_go_and_others_read_differently_is_ambiguous(text: str) -> None:
-    """Go takes the last of two keys, merges objects, and matches members whatever their case (Unicode's folding too)."""
+    """Go takes the last of two keys, merges objects, and matches members whatever their case (in Unicode's folding)."""
     assert spec.parse(text.encode()).ambiguous
 
 

@@ -17,6 +17,7 @@ from fhir_hook.core import decide
 from fhir_hook.core.spec import Spec
 from fhir_hook.hook import identify
 from fhir_hook.store import containers_storage as storage
+from support.sandbox import Sandbox
 
 LAYER, CONTAINER, IMAGE = "1" * 64, "c" * 64, "e" * 64
 LABELS = {"org.opencontainers.image.source": "https://github.com/hapifhir/hapi-fhir-jpaserver-starter"}
@@ -102,7 +103,7 @@ def test_a_container_of_a_transient_store_is_found_below_the_run_root(store: Sto
 def test_an_image_of_an_additional_store_is_found_through_storage_conf(store: Store, tmp_path: Path) -> None:
     from fhir_hook.store import image_stores
 
-    conf = b'[storage]\ndriver = "overlay"\nimagestore = "/a"\n[storage.options]\nadditionalimagestores = ["/b", "rel", 3]\n'
+    conf = b'[storage]\nimagestore = "/a"\n[storage.options]\nadditionalimagestores = ["/b", "rel", 3]\n'
     assert image_stores.configured(conf) == ["/a", "/b"]
     assert image_stores.configured(b"not [ toml") == []
     assert image_stores.configured(b"storage = 3") == []
@@ -219,6 +220,70 @@ def test_a_store_that_cannot_be_read_makes_the_image_undetermined_and_never_igno
     assert found.undetermined and found.image is None
     settings = {"settings": decide.DEFAULTS, "bindings": [], "profiles": {}, "selectors": []}
     assert decide.decide(found, settings).decision == decide.UNDETERMINED
+
+
+@pytest.mark.parametrize("path", ["/a\x00b", "/\ud800", "/" + "a" * 5000, "/proc/self/root", "/\udcff"])
+def test_attack_a_root_path_or_mount_that_no_file_can_have(store: Store, path: str) -> None:
+    """The hook must neither fail for it, nor take it for a container that is known not to be FHIR."""
+    for root in (f"{path}/overlay/{LAYER}/merged", f"{store.top}/overlay/{LAYER}/merged", path):
+        document = {"root": {"path": root}, "mounts": [{"source": f"{path}/overlay-containers/x/userdata/hosts"}]}
+        found = identify.container_of(Spec(document), {"bindings": [1]})
+        assert found.undetermined or found.image is not None
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:" + "?" * 300, "\ud800", "x" * 10_000, "../../../etc/passwd", "a\x00b"])
+def test_attack_a_manifest_that_names_a_config_of_any_name(store: Store, digest: str) -> None:
+    (store.images / IMAGE / "manifest").write_text(json.dumps({"schemaVersion": 2, "config": {"digest": digest}}))
+    assert store.identify().undetermined
+
+
+HOSTILE_TEXT = (
+    '{"id":"' + CONTAINER + '","layer":"' + LAYER + '"}',
+    '"layer":"' + LAYER + '"',
+    '\\","layer":"' + LAYER + '","x":"',
+    "}]}{[",
+    "\u2028\x00\x1b",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+@pytest.mark.parametrize("member", ["metadata", "names", "big-data-names", "flags"])
+@pytest.mark.parametrize("where", ["in an entry before", "in the entry", "in an entry behind"])
+def test_attack_text_of_another_container_that_looks_like_an_entry(
+    store: Store, text: str, member: str, where: str
+) -> None:
+    value: Any = {"metadata": text, "names": [text], "big-data-names": [text], "flags": {text: text}}[member]
+    other = {**store.entry(id="f" * 64, layer="2" * 64, image="9" * 64), member: value}
+    own = store.entry(**({member: value} if where == "in the entry" else {}))
+    store.write([other, own] if where == "in an entry before" else [own, other])
+    found = store.identify()
+    assert found.id == CONTAINER and found.image.labels == LABELS
+
+
+def test_an_entry_whose_members_come_in_another_order_is_found(store: Store) -> None:
+    entry = dict(reversed(store.entry().items()))
+    store.write([store.entry(id="f" * 64, layer="2" * 64, image="9" * 64), entry])
+    assert store.identify().image.labels == LABELS
+
+
+def test_an_additional_image_store_of_storage_conf_is_read_where_engines_read_it(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "sandbox")
+    store = Store(tmp_path / "graph")
+    (store.top / "overlay-images").rename(tmp_path / "moved")
+    additional = tmp_path / "additional"
+    additional.mkdir()
+    (tmp_path / "moved").rename(additional / "overlay-images")
+    (tmp_path / "storage.conf").write_text(f'[storage]\n[storage.options]\nadditionalimagestores = ["{additional}"]\n')
+    sandbox.setup = (
+        f"point {tmp_path}/layers /etc/containers; mount -t tmpfs conf /etc/containers; "
+        f"cp {tmp_path}/storage.conf /etc/containers/storage.conf"
+    )
+    code = (
+        "from fhir_hook.store import containers_storage as storage\n"
+        "found = storage.identify(storage.place(sys.argv[1]), [])\n"
+        "print(found.undetermined or sorted(found.image.labels))"
+    )
+    assert sandbox.python(code, store.root_path).decode().strip() == str(sorted(LABELS))
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,58 @@ def test_a_torn_tail_is_cut_off_and_recorded(sandbox: Sandbox, torn: bytes) -> N
     assert sandbox.records[3]["event"] == "test"
 
 
+def test_a_torn_tail_stays_until_there_is_a_record_that_tells_of_it(sandbox: Sandbox) -> None:
+    sandbox.python(APPEND, "2")
+    torn = log_file(sandbox).read_bytes() + b'{"time":'
+    log_file(sandbox).write_bytes(torn)
+    assert sandbox.python(APPEND, "1", "x" * 70_000).startswith(b"refused:")
+    assert log_file(sandbox).read_bytes() == torn
+    sandbox.python(APPEND, "1")
+    assert [r["event"] for r in sandbox.records] == ["test", "test", "recovery", "test"]
+    assert_unbroken(sandbox)
+
+
+def test_a_torn_tail_stays_when_the_disk_is_too_full_for_the_record_that_tells_of_it(sandbox: Sandbox) -> None:
+    sandbox.setup = "mount -t tmpfs -o size=8k full /var/log/fhir-hook"
+    code = (
+        "import posix\n"
+        + APPEND.replace("sys.argv[1]", "'1'").replace("sys.argv[2] if len(sys.argv) > 2 else ''", "'a' * 6000")
+        + "fd = posix.open(log.directory() + '/decisions.jsonl', posix.O_RDWR | posix.O_APPEND)\n"
+        "posix.write(fd, b'torn' * 100)\n"
+        + "try:\n    log.append({'event': 'test', 'who': 'b' * 3000})\n"
+        + "except log.LogError as error:\n    print(error)\n"
+        + "print(posix.pread(fd, 1 << 20, 0).endswith(b'}\\n' + b'torn' * 100))"
+    )
+    said = sandbox.python(code, "1", "a" * 6000).decode().splitlines()
+    assert said[-2].endswith("No space left on device") and said[-1] == "True"
+
+
+def test_fifty_first_writers_make_the_directory_together(sandbox: Sandbox) -> None:
+    code = (
+        "import posix, time\n"
+        "from fhir_hook.core import paths\n"
+        "paths.LOG_DIRECTORY = '/var/log/fhir-hook/a/b/c'\n"
+        "time.sleep(max(0, float(sys.argv[3]) - time.time()))\n"
+    )
+    at = str(time.time() + 3)
+    writers = [sandbox.start("import sys\n" + code + APPEND, "1", f"w{n}", at) for n in range(50)]
+    said = [writer.communicate(timeout=60) for writer in writers]
+    assert [out for out, _ in said if out.startswith(b"refused")] == []
+    assert len((sandbox.log / "a/b/c/decisions.jsonl").read_bytes().splitlines()) == 50
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"a\rb\n", b"\x0b\x0c\x1c\x85\n", b"\r\n", b"\n", b"\xff\xfe\n", b"[1]\n", b'{"seq":"x"}\n']
+)
+def test_a_last_line_of_any_bytes_is_chained_as_it_is(sandbox: Sandbox, garbage: bytes) -> None:
+    sandbox.python(APPEND, "2")
+    log_file(sandbox).write_bytes(log_file(sandbox).read_bytes() + garbage)
+    sandbox.python(APPEND, "2")
+    found = list(log_reader.entries(log_file(sandbox)))
+    assert [e.number for e in found if e.problem] == [3]
+    assert [e.record["seq"] for e in found if e.number != 3] == [0, 1, 3, 4]
+
+
 def test_a_log_that_ends_in_a_changed_record_goes_on_counting_and_shows_the_change(sandbox: Sandbox) -> None:
     sandbox.python(APPEND, "3")
     lines = log_file(sandbox).read_text().splitlines(keepends=True)

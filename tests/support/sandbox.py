@@ -35,7 +35,7 @@ Result = subprocess.CompletedProcess[bytes]
 
 
 class Sandbox:
-    """`state`, `log`, `etc` and `share` are the directories that take the place of the product's own, empty at first."""
+    """`state`, `log`, `etc` and `share` are directories that take the place of the product's own, empty at first."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
