@@ -84,7 +84,7 @@ class Borrowed:
 
     def _until(self, kind: str) -> None:
         ptrace.step_syscall(self.tid)
-        while (stop := ptrace.wait_stop(self.tid)).kind != kind:
+        while (stop := ptrace.wait_stop_of(self.tid)).kind != kind:
             self._not_wanted(stop)
             ptrace.step_syscall(self.tid)
 
@@ -103,7 +103,7 @@ class Borrowed:
             # program: the kernel looks at it only on the way out of a signal or event stop.
             ptrace.interrupt(self.tid)
             ptrace.resume(self.tid)
-            while (stop := ptrace.wait_stop(self.tid)).kind not in (ptrace.HALTED, ptrace.GROUP):
+            while (stop := ptrace.wait_stop_of(self.tid)).kind not in (ptrace.HALTED, ptrace.GROUP):
                 self._not_wanted(stop)
                 ptrace.resume(self.tid)
         ptrace.set_registers(self.tid, self._saved)

@@ -136,6 +136,18 @@ def wait_stop(tid: int = -1) -> Stop:
     return stop
 
 
+def wait_stop_of(tid: int) -> Stop:
+    """The next stop of one task while all others are stopped; others that end meanwhile are reaped.
+
+    Waiting for the one alone could block for ever: a killed pid namespace's init ends only when nobody but it is left in
+    there (zap_pid_ns_processes), and its own other tasks stay until their tracer has reaped them.
+    """
+    while (stop := wait_stop()).tid != tid:
+        if stop.kind != GONE:
+            raise OSError(errno.EPROTO, f"unexpected {stop!r} while task {tid} was waited for")
+    return stop
+
+
 def classify(tid: int, status: int) -> Stop:
     """Tell what a wait status means."""
     if status & 0xFF != 0x7F:

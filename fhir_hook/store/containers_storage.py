@@ -89,7 +89,7 @@ def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Conta
     except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         return Container(undetermined=f"the list of containers in {where.graph} can't be read: {error}")
     if entry is None:
-        return Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
+        return _of_layer(where) or Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
     container = Container(id=_string(entry, "id"), name=_first(entry.get("names")), source="containers/storage")
     container.builder = _exists(f"{where.graph}/{where.driver}-containers/{container.id}/userdata/buildah.json")
     image_id = _string(entry, "image")
@@ -100,6 +100,16 @@ def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Conta
     except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         container.undetermined = f"image {image_id[:12]} of container {container.id[:12]} can't be read: {error}"
     return container
+
+
+def _of_layer(where: Place) -> Container | None:
+    """The container whose root file system is an image's own top layer (podman image mount), without a container's."""
+    try:
+        entry = _find_entry(f"{where.graph}/{where.driver}-images/images.json", "layer", where.layer)
+        image = _read_image(where, _string(entry, "id")) if entry is not None else None
+    except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError):
+        return None
+    return Container(image=image, source="containers/storage") if image is not None else None
 
 
 def describe(where: Place, image: Image) -> None:

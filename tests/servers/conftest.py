@@ -95,15 +95,8 @@ def name_server(host: Host) -> Iterator[Callable[[Server, str], None]]:
     running: list[subprocess.Popen[str]] = []
 
     def begin(server: Server, address: str) -> None:
-        words = [
-            "nsenter",
-            "-n",
-            "-t",
-            str(server.pid),
-            "/usr/bin/python3",
-            fhir_server.PROGRAMS / "name_server.py",
-            address,
-        ]
+        program = str(fhir_server.PROGRAMS / "name_server.py")
+        words = ["nsenter", "-n", "-t", str(server.pid), "/usr/bin/python3", program, address]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         running.append(process)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"

@@ -81,9 +81,9 @@ class Server:
         """Use it as a client does, through the published port if there is one; returns the number of requests."""
         wanted = self.kind.features if features is None else features
         if self.published:
-            words = ["/usr/bin/python3", WORKLOAD, self.url("127.0.0.1", self.published)]
+            words = ["/usr/bin/python3", str(WORKLOAD), self.url("127.0.0.1", self.published)]
         else:
-            words = ["nsenter", "-n", "-t", str(self.pid), "/usr/bin/python3", WORKLOAD, self.url(address)]
+            words = ["nsenter", "-n", "-t", str(self.pid), "/usr/bin/python3", str(WORKLOAD), self.url(address)]
         done = self.host.run([*words, *wanted, "--load", str(load)], timeout=load + 240)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
         requests: int = json.loads(done.stdout)["requests"]
@@ -145,6 +145,7 @@ def assert_confined(server: Server, profile: str | None = None, *, alike: bool =
     name = profile or server.kind.profile
     status = proc_status(server.pid)
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+    assert status["Seccomp_filters"] == "1"
     seen = server.inspected()
     assert seen["profile"]["how"] in ("exact", "alike", "tighter"), seen["profile"]
     assert seen["counts"]["logged"] == 0

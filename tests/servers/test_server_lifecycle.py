@@ -11,7 +11,7 @@ import pytest
 from host.machine import Host, parse_status, proc_status
 from servers.fhir_server import FULL, JCMD, KINDS, Server, assert_confined, no_capabilities, programs, remove, start
 
-# server:runtime:user:network. The JPA server takes 20 to 60 s to start: by default it runs in test_server_denials.py only.
+# server:runtime:user:network. The JPA server takes 20 to 60 s to start: by default only test_server_denials.py runs it.
 ALWAYS = [
     "plain:runc:root:none",
     "plain:runc:rootless:published",

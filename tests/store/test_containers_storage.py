@@ -122,6 +122,13 @@ def test_a_container_from_scratch_has_no_image(store: Store) -> None:
     assert found.image is None and not found.undetermined
 
 
+def test_the_mounted_layer_of_an_image_run_as_a_root_file_system_is_that_image(store: Store) -> None:
+    store.write([])
+    listed = [{"id": "0" * 64, "layer": "2" * 64}, {"id": IMAGE, "layer": LAYER, "names": ["localhost/fhir:1"]}]
+    (store.images / "images.json").write_text(json.dumps(listed, separators=(",", ":")))
+    assert store.identify().image.labels == LABELS
+
+
 def test_cri_os_containers_are_identified_by_their_image_and_not_by_their_kubernetes_labels(store: Store) -> None:
     document = {
         "root": {"path": store.root_path},

@@ -75,7 +75,7 @@ def test_an_umoci_bundle_is_confined_and_read_back(host: Host, runtime: str) -> 
     assert (decision["path"], decision["image"]["source"]) == ("live", "annotations")
     assert (outcome["seen"], outcome["seccomp"]["filters_after"]) == ("kernel", 1)
     body = policy.Body(policy.load_index())
-    program = b64decode(body.profile("hapi")["bpf"]["x86_64"]["enforce"])
+    program = b64decode(body.programs("hapi", "x86_64")["enforce"])
     body.close()
     assert decision["seccomp"]["filters"] == [hashlib.sha256(program).hexdigest()]
 

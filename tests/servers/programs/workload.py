@@ -41,11 +41,11 @@ class Client:
         *,
         wants: tuple[int, ...] = (200,),
         kind: str = JSON,
-        **headers: str,
+        headers: dict[str, str] | None = None,
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """One request; an answer whose status is none of `wants` is noted as wrong."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        given = {"Accept": kind, **({"Content-Type": kind} if data is not None else {}), **headers}
+        given = {"Accept": kind, **({"Content-Type": kind} if data is not None else {}), **(headers or {})}
         try:
             self.connection.request(method, f"{self.base}/{path}", body=data, headers=given)
             answer = self.connection.getresponse()
@@ -93,7 +93,7 @@ def every_step(client: Client, features: set[str]) -> None:
     # larger than the buffers of servers, and than a segment of TCP
     narrative = '<div xmlns="http://www.w3.org/1999/xhtml">' + "large " * 50_000 + "</div>"
     create(client, family + "Large", text={"status": "generated", "div": narrative})
-    client.ask("GET", f"Patient?family={family}Large", **{"Accept-Encoding": "gzip"})
+    client.ask("GET", f"Patient?family={family}Large", headers={"Accept-Encoding": "gzip"})
     for feature, step in STEPS.items():
         if feature in features:
             step(client, id, family)
@@ -109,7 +109,7 @@ def update(client: Client, id: str, family: str) -> None:
 def patch(client: Client, id: str, family: str) -> None:
     """JSON Patch."""
     body = [{"op": "replace", "path": "/gender", "value": "other"}]
-    client.ask("PATCH", f"Patient/{id}", body, **{"Content-Type": "application/json-patch+json"})
+    client.ask("PATCH", f"Patient/{id}", body, headers={"Content-Type": "application/json-patch+json"})
     _, text = client.ask("GET", f"Patient/{id}")
     client.expect(b"other" in text, "read after patch", text)
 
