@@ -139,7 +139,7 @@ def wait_stop(tid: int = -1) -> Stop:
 def wait_stop_of(tid: int) -> Stop:
     """The next stop of one task while all others are stopped; others that end meanwhile are reaped.
 
-    Waiting for the one alone could block for ever: a killed pid namespace's init ends only when nobody but it is left in
+    Waiting for the one alone could block for ever: a killed pid namespace's init ends only when nobody else is left in
     there (zap_pid_ns_processes), and its own other tasks stay until their tracer has reaped them.
     """
     while (stop := wait_stop()).tid != tid:

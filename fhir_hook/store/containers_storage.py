@@ -89,7 +89,8 @@ def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Conta
     except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         return Container(undetermined=f"the list of containers in {where.graph} can't be read: {error}")
     if entry is None:
-        return _of_layer(where) or Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
+        unknown = Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
+        return _of_layer(where) or unknown
     container = Container(id=_string(entry, "id"), name=_first(entry.get("names")), source="containers/storage")
     container.builder = _exists(f"{where.graph}/{where.driver}-containers/{container.id}/userdata/buildah.json")
     image_id = _string(entry, "image")
