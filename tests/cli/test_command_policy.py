@@ -24,7 +24,7 @@ def in_force() -> str:
     ("file", "text", "said"),
     [
         (CONFIG, 'mode = "off"', ("config.toml", "mode", "enforce")),
-        (CONFIG, "mode = [", ("config.toml", "line 1")),
+        (CONFIG, "mode = maybe", ("config.toml", "line 1")),
         (CONFIG, 'colour = "red"', ("config.toml", "colour")),
         (CONFIG, '[[bind]]\nimage = "a"\nid = "b"\nprofile = "hapi"', ("config.toml", "bind.0")),
         (CONFIG, '[[bind]]\nimage = "x"\nprofile = "nothere"', ("[[bind]] x", "nothere", "installed:", "hapi")),
