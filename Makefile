@@ -76,6 +76,11 @@ lint: $(VENV)/.ready ## ruff, mypy, shellcheck, import contracts
 pytest: $(VENV)/.ready ## the tests alone, in the private host; T=... chooses
 	tests/host/enter $(VENV)/bin/python -B -m pytest $(T)
 
+test-servers: deps $(VENV)/.ready ## real servers in every combination, and on Debian 13 (slow)
+	@tests/host/enter --net tests/images/build
+	@tests/host/enter --net tests/images/build on-trixie
+	FHIR_HOOK_SERVERS=all tests/host/enter $(VENV)/bin/python -B -m pytest tests/servers
+
 test: ## everything: packages, images, lint, all tests
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory images
@@ -99,4 +104,4 @@ clean: ## remove what was built here, and the kept images
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/fhir-hook"
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help deps install uninstall venv images lint pytest test shell demo bench clean
+.PHONY: help deps install uninstall venv images lint pytest test test-servers shell demo bench clean

