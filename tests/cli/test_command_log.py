@@ -41,7 +41,8 @@ def test_the_log_is_filtered_by_container_image_decision_code_and_time(
     id = found("--container", "good")[0]["container"]["id"]  # type: ignore[index]
     assert found("--container", id[:12]) == found("--container", "good")
     assert [r["decision"] for r in found("--decision", "refused", "--container", "bad")] == ["refused"]
-    assert all(r["decision"] == "refused" for r in found("--code", "FH101"))
+    assert [r["decision"] for r in found("--code", "fh101", "--container", "bad")] == ["refused"]
+    assert found("--code", "FH101", "--container", "good") == []
     assert {r["event"] for r in found("--image", "probe:hapi")} == {"decision"}
     assert found("--since", "1h") == found()
     assert found("--until", "1h") == []
