@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from fhir_hook.cli import bundle, codes, host, inspect, log, policy
+from fhir_hook.cli import bundle, codes, host, inspect, log, policy, profile
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -20,6 +20,7 @@ def command() -> None:
 
 
 command.add_command(policy.command)
+command.add_command(profile.command)
 command.add_command(log.command)
 command.add_command(inspect.command)
 command.add_command(codes.explain)
