@@ -169,11 +169,16 @@ def compiled(rules: dict[str, Any], args: tuple[int, ...] | list[int]) -> tuple[
     return bpf.decision(bpf.run(program, 110, bpf.ARCH["x86_64"], 0, args))
 
 
+def vacuous_rule(entry: dict[str, Any]) -> bool:
+    return all(oci_seccomp.vacuous(oci_seccomp.condition(cond)) for cond in entry["args"])
+
+
 @settings(max_examples=150, deadline=None)
 @given(rules=sections(actions=3), args=st.lists(ARGUMENT, min_size=3, max_size=3))
 def test_libseccomp_agrees_on_exact_rules(rules: dict[str, Any], args: list[int]) -> None:
     meaning = Meaning(rules)
-    assume(meaning.exact(CALL))
+    # libseccomp may refuse, as a runtime then does, a rule without conditions beside one that contradicts it.
+    assume(meaning.exact(CALL) and not (len(rules["syscalls"]) > 1 and any(map(vacuous_rule, rules["syscalls"]))))
     near = [condition["value"] for entry in rules["syscalls"] for condition in entry["args"]]
     for values in (args, [*near, 0, 0, 0][:3], [*(value + 1 for value in near), 0, 0, 0][:3]):
         assert compiled(rules, values) == meaning.answer(CALL, values)
