@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,9 @@ from fhir_hook.core import bpf, oci_seccomp
 from fhir_hook.core.oci_seccomp import MASK_64, Meaning, Rule
 
 if TYPE_CHECKING:
-    from fhir_hook.core.oci_seccomp import Condition
+    from fhir_hook.core.oci_seccomp import Answer, Condition
+
+    Rules = tuple[tuple[tuple[Condition, ...], Answer], ...]
 
 LAST_NUMBER = 1023
 MOST_COMBINATIONS = 2000
@@ -36,13 +39,24 @@ def _differences(section: dict[str, Any], arch: str, program: bpf.Program) -> It
     names = {number: name for name, number in NUMBERS[arch].items()}
     for nr in range(LAST_NUMBER + 1):
         name = names.get(nr, "")
-        for args in interesting(meaning, name):
-            wanted = meaning.answer(name, args)
-            got = bpf.decision(bpf.run(program, nr, bpf.ARCH[arch], 0, args))
+        start = bpf.common_start(program, nr, bpf.ARCH[arch])
+        for args, wanted in _cases(meaning.default, _key(meaning, name)):
+            got = bpf.decision(bpf.run(program, nr, bpf.ARCH[arch], 0, args, start))
             if got != wanted:
                 shown = ", ".join(hex(arg) for arg in args)
                 yield f"{name or 'call'} ({nr}) with ({shown}): the program answers {got}, the section means {wanted}"
     yield from _foreign(meaning, arch, program)
+
+
+def _key(meaning: Meaning, name: str) -> Rules:
+    return tuple((rule.conditions, rule.answer) for rule in meaning.rules.get(name, ()))
+
+
+@functools.cache
+def _cases(default: Answer, key: Rules) -> tuple[tuple[tuple[int, ...], Answer], ...]:
+    """The argument lists to try on a call with these rules, with the answers wanted; profiles share most of them."""
+    rules = [Rule(conditions, answer) for conditions, answer in key]
+    return tuple((args, oci_seccomp.answer_of(rules, default, args)) for args in interesting(rules))
 
 
 def _foreign(meaning: Meaning, arch: str, program: bpf.Program) -> Iterator[str]:
@@ -67,13 +81,12 @@ def _wrong_foreign(meaning: Meaning, other: str, arch: str, nr: int, got: tuple[
         yield f"{other} call {nr:#x} is not covered, but the program answers {got}"
 
 
-def interesting(meaning: Meaning, name: str) -> Iterable[tuple[int, ...]]:
-    """Argument lists worth trying on a call: the constants of its rules, their neighbours, junk above bit 31, the ends.
+def interesting(rules: list[Rule]) -> Iterable[tuple[int, ...]]:
+    """Argument lists worth trying on a call with these rules: the constants of its rules, their neighbours, junk above bit 31, the ends.
 
     For each rule arguments that satisfy it, with every one of them changed in turn; beside that all combinations,
     thinned out beyond 2,000.
     """
-    rules = meaning.rules.get(name, [])
     conditions = [cond for rule in rules for cond in rule.conditions]
     if not conditions:
         return ((0,) * 6, (MASK_64,) * 6)

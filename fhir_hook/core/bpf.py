@@ -36,8 +36,10 @@ RET_ALLOW = 0x7FFF_0000
 # seccomp_check_filter() knows these codes and no other.
 LD_ABS, LD_LEN, LDX_LEN, LD_IMM, LDX_IMM, LD_MEM, LDX_MEM = 0x20, 0x80, 0x81, 0x00, 0x01, 0x60, 0x61
 ST, STX, TAX, TXA, RET_K, RET_A, JA, NEG = 0x02, 0x03, 0x07, 0x87, 0x06, 0x16, 0x05, 0x84
-ALU = {0x04: "+", 0x14: "-", 0x24: "*", 0x34: "/", 0x44: "|", 0x54: "&", 0x64: "<<", 0x74: ">>", 0xA4: "^"}
-JUMPS = {0x15: "==", 0x25: ">", 0x35: ">=", 0x45: "&"}
+AND_K = 0x54
+ALU = {0x04: "+", 0x14: "-", 0x24: "*", 0x34: "/", 0x44: "|", AND_K: "&", 0x64: "<<", 0x74: ">>", 0xA4: "^"}
+JEQ = 0x15
+JUMPS = {JEQ: "==", 0x25: ">", 0x35: ">=", 0x45: "&"}
 X_SOURCE = 0x08
 MEMORY_WORDS = 16
 SIMPLE = (LD_ABS, LD_LEN, LDX_LEN, LD_IMM, LDX_IMM, LD_MEM, LDX_MEM, ST, STX, TAX, TXA, RET_K, RET_A, JA, NEG)
@@ -140,23 +142,43 @@ def _taken(code: int, a: int, operand: int) -> bool:
     return bool(a & operand)
 
 
-def _load(word: tuple[int, ...], offset: int) -> int:
-    return word[offset >> 2]
+def common_start(program: Program, nr: int, arch: int) -> int:
+    """Where `run` may start for every call of this number: the first instruction that depends on anything else."""
+    words = (nr & WORD, arch)
+    a = pc = 0
+    while True:
+        code, jt, jf, k = program[pc]
+        if code == LD_ABS and k >> 2 < len(words):
+            a = words[k >> 2]
+            pc += 1
+        elif code == JA:
+            pc += 1 + k
+        elif code in JUMPS:
+            pc += 1 + (jt if _taken(code, a, k) else jf)
+        else:
+            # What needs the accumulator as it is here can't be started at.
+            return pc if code in (LD_ABS, RET_K) else 0
 
 
-def run(program: Program, nr: int, arch: int, ip: int, args: Sequence[int]) -> int:
+def run(program: Program, nr: int, arch: int, ip: int, args: Sequence[int], start: int = 0) -> int:
     """The 32-bit value the program returns for one call; `decision` reads it.
 
-    arch: an AUDIT_ARCH value (`ARCH`); args: up to six unsigned 64-bit numbers. The program must pass `check`.
+    arch: an AUDIT_ARCH value (`ARCH`); args: up to six unsigned 64-bit numbers. The program must pass `check`. `start`
+    is 0, or what common_start says for nr and arch.
     """
     words = (nr & WORD, arch, ip & WORD, ip >> 32 & WORD, *_halves(args))
-    a = x = pc = 0
+    a = x = 0
+    pc = start
     memory = [0] * MEMORY_WORDS
     while True:
         code, jt, jf, k = program[pc]
         pc += 1
-        if code == LD_ABS:
-            a = _load(words, k)
+        if code == JEQ:
+            pc += jt if a == k else jf
+        elif code == LD_ABS:
+            a = words[k >> 2]
+        elif code == AND_K:
+            a &= k
         elif code == RET_K:
             return k
         elif code == RET_A:

@@ -136,7 +136,19 @@ class Rule:
 
     def matches(self, args: Sequence[int]) -> bool:
         """Whether the rule applies to a call with these arguments."""
-        return all(holds(cond, args) for cond in self.conditions)
+        for cond in self.conditions:
+            if not holds(cond, args):
+                return False
+        return True
+
+
+def answer_of(rules: Sequence[Rule], default: Answer, args: Sequence[int]) -> Answer:
+    """(action, errno) that one call's rules give; the strictest one where they contradict, `default` where none applies."""
+    found: Answer | None = None
+    for rule in rules:
+        if rule.matches(args):
+            found = rule.answer if found is None else stricter(found, rule.answer)
+    return default if found is None else found
 
 
 class Meaning:
@@ -170,11 +182,7 @@ class Meaning:
 
     def answer(self, name: str, args: Sequence[int]) -> Answer:
         """(action, errno) for one call of the machine's own ABI; the strictest one where rules contradict."""
-        found: Answer | None = None
-        for rule in self.rules.get(name, ()):
-            if rule.matches(args):
-                found = rule.answer if found is None else stricter(found, rule.answer)
-        return self.default if found is None else found
+        return answer_of(self.rules.get(name, ()), self.default, args)
 
     def ambiguous(self, name: str, args: Sequence[int]) -> bool:
         """Whether rules with different answers match this call, so that libseccomp's tree order decides."""

@@ -113,3 +113,24 @@ def test_return_values_have_names() -> None:
 
 def test_an_unknown_action_kills_the_process_as_in_the_kernel() -> None:
     assert bpf.decision(0x12340000) == ("SCMP_ACT_KILL_PROCESS", 0)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ((0x20, 0, 0, 0), (0x15, 0, 2, 7), (0x20, 0, 0, 16), (0x16, 0, 0, 0), (0x06, 0, 0, ALLOW)),
+        ((0x20, 0, 0, 4), (0x15, 0, 1, ARCH), (0x05, 0, 0, 1), (0x06, 0, 0, 0), (0x20, 0, 0, 24), (0x16, 0, 0, 0)),
+        ((0x20, 0, 0, 0), (0x54, 0, 0, 3), (0x16, 0, 0, 0)),
+        ((0x20, 0, 0, 0), (0x07, 0, 0, 0), (0x20, 0, 0, 16), (0x1D, 0, 1, 0), (0x06, 0, 0, 1), (0x06, 0, 0, 2)),
+        ((0x06, 0, 0, 9),),
+    ],
+)
+def test_a_run_from_the_common_start_of_a_number_answers_as_one_from_the_first_instruction(
+    program: bpf.Program,
+) -> None:
+    bpf.check(program)
+    for nr in (0, 7, 8):
+        for arch in (ARCH, 0):
+            start = bpf.common_start(program, nr, arch)
+            for args in ((), (7,), (0, 7)):
+                assert bpf.run(program, nr, arch, 0, args, start) == bpf.run(program, nr, arch, 0, args)
