@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from fhir_hook.authoring import checks, expand, libseccomp, verify
+from fhir_hook.authoring import checks, expand, libseccomp
 from fhir_hook.authoring.finding import ERROR, Finding, errors
+from fhir_hook.authoring.proofs import Proofs
 from fhir_hook.authoring.source import Source, Sources
 from fhir_hook.core import bpf, jsonio, oci_seccomp
 from fhir_hook.core.digest import sha256_hex
 
 
-def compile_all(sources: Sources) -> tuple[list[dict[str, Any]], list[Finding]]:
+def compile_all(sources: Sources, proofs: Proofs | None = None) -> tuple[list[dict[str, Any]], list[Finding]]:
     """Compile every profile that has no error: the compiled objects by name, and all findings (reading's included).
 
     A caller that wants all or nothing looks at `errors(findings)` first. Groups with an error leave out every profile.
     """
+    proofs = proofs or Proofs()
     findings = checks.check_sources(sources)
     faulty = {finding.file for finding in errors(findings)}
     if faulty - {str(profile.path) for profile in sources.profiles.values()}:
@@ -26,7 +28,7 @@ def compile_all(sources: Sources) -> tuple[list[dict[str, Any]], list[Finding]]:
         profile = sources.profiles[name]
         if str(profile.path) in faulty:
             continue
-        result, found = compile_profile(sources, profile)
+        result, found = compile_profile(sources, profile, proofs)
         findings += found
         if result is not None:
             compiled.append(result)
@@ -39,8 +41,11 @@ def digest(sources: Sources, profile: Source) -> str:
     return sha256_hex(jsonio.canonical({"profile": profile.document, "groups": groups}))
 
 
-def compile_profile(sources: Sources, profile: Source) -> tuple[dict[str, Any] | None, list[Finding]]:
+def compile_profile(
+    sources: Sources, profile: Source, proofs: Proofs | None = None
+) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Compile one checked profile for both architectures and prove the programs; None with findings when that fails."""
+    proofs = proofs or Proofs()
     document = profile.document
     sections: dict[str, Any] = {}
     programs: dict[str, dict[str, str]] = {}
@@ -53,7 +58,7 @@ def compile_profile(sources: Sources, profile: Source) -> tuple[dict[str, Any] |
         allowed[arch] = len(rules.allowed)
         programs[arch] = {}
         for mode, variant in (("enforce", section), ("complain", oci_seccomp.complain(section, arch))):
-            program, found = _program(variant, arch, str(profile.path))
+            program, found = _program(variant, arch, str(profile.path), proofs)
             findings += found
             programs[arch][mode] = base64.b64encode(program).decode("ascii")
     if errors(findings):
@@ -77,10 +82,10 @@ def compile_profile(sources: Sources, profile: Source) -> tuple[dict[str, Any] |
     return compiled, findings
 
 
-def _program(section: dict[str, Any], arch: str, file: str) -> tuple[bytes, list[Finding]]:
+def _program(section: dict[str, Any], arch: str, file: str, proofs: Proofs) -> tuple[bytes, list[Finding]]:
     try:
         program = libseccomp.compile_section(section, arch)
-        wrong = verify.differences(section, arch, program)
+        wrong = proofs.differences(section, arch, program)
     except libseccomp.CompileError as error:
         return b"", [Finding("P501", ERROR, file, "/seccomp", f"{arch}: {error}")]
     except bpf.BpfError as error:

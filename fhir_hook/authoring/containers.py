@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 
-from fhir_hook.core import paths
 from fhir_hook.kernel import procfs
 from fhir_hook.store import log, log_reader
 
@@ -78,7 +77,7 @@ def _graph_roots() -> list[Path]:
 def _logged() -> list[tuple[str, str]]:
     pairs: dict[tuple[str, str], None] = {}
     try:
-        for entry in log_reader.entries(Path(log.directory()) / paths.LOG_NAME):
+        for entry in log_reader.entries(Path(log.directory())):
             container = entry.record.get("container") or {}
             pairs[(str(container.get("id", "")), str(container.get("name", "")))] = None
     except OSError:

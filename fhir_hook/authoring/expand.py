@@ -103,7 +103,7 @@ def section(rules: Rules, arch: str) -> dict[str, Any]:
         entries += [{"names": [name], "action": ERRNO, "errnoRet": no, "args": args} for args, no in refused]
         entries += [
             {"names": [name], "action": ERRNO, "errnoRet": EPERM, "args": args}
-            for args in complement(name, rules.under[name])
+            for args in complement(name, rules.under[name] + [args for args, _ in refused])
         ]
     denied = {name: EPERM for name in numbers if name not in rules.allowed} | rules.denied
     if "clone" in rules.under:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fhir_hook.authoring import compile as compiling
+from fhir_hook.authoring import proofs
 from fhir_hook.authoring import settings as settings_module
-from fhir_hook.authoring.finding import errors
+from fhir_hook.authoring.finding import Finding, errors
 from fhir_hook.authoring.source import Sources, load_sources
 from fhir_hook.core import jsonio, paths
 from fhir_hook.core.digest import sha256_hex
@@ -30,15 +32,25 @@ class Built:
     profiles: list[dict[str, Any]]
     index: dict[str, Any]
     warnings: list[str]
+    proofs: proofs.Proofs
 
 
-def build(shipped: Path = Path(paths.SHIPPED_PROFILES), local: Path | None = Path(paths.LOCAL_PROFILES)) -> Built:
-    """Read, check and compile everything. Raises PolicyRefused and settings.SettingsError; changes nothing."""
+def build(
+    shipped: Path = Path(paths.SHIPPED_PROFILES),
+    local: Path | None = Path(paths.LOCAL_PROFILES),
+    further: Callable[[Sources, Path], list[Finding]] | None = None,
+) -> Built:
+    """Read, check and compile everything. Raises PolicyRefused and settings.SettingsError; changes nothing.
+
+    further: more checks, whose errors refuse as well (given the sources and the folder of shipped profiles).
+    """
     settings = settings_module.load(schemas=shipped / "schema")
     # Noted before the files are read: an edit in between makes the policy stale, not the edit lost.
     stamps = _stamps([shipped, local, Path(paths.CONFIG).parent, Path(paths.CONFIG_DROPINS)], settings)
     sources = load_sources(shipped, local)
-    profiles, findings = compiling.compile_all(sources)
+    known = proofs.load()
+    profiles, findings = compiling.compile_all(sources, known)
+    findings += further(sources, shipped) if further is not None else []
     refusing = errors(findings)
     problems = [str(finding) for finding in refusing]
     problems += _bindings(settings, {profile["name"] for profile in profiles})
@@ -52,7 +64,7 @@ def build(shipped: Path = Path(paths.SHIPPED_PROFILES), local: Path | None = Pat
         "selectors": _selectors(sources, [profile["name"] for profile in profiles]),
     }
     header = {"sources": [[path, *stamp] for path, stamp in sorted(stamps.items())]}
-    return Built(header, profiles, index, warnings)
+    return Built(header, profiles, index, warnings, known)
 
 
 def _selectors(sources: Sources, names: list[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import click
 
 from fhir_hook.authoring import policy as building
+from fhir_hook.authoring import proofs
 from fhir_hook.authoring import settings as settings_module
 from fhir_hook.cli.failure import Failed
 from fhir_hook.core import paths
+from fhir_hook.review import ceiling
 from fhir_hook.store import log, policy
 
 
@@ -22,15 +25,19 @@ def command() -> None:
 
 
 @command.command("compile")
+@click.option("--if-changed", is_flag=True, help="Do nothing when no profile and no setting changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compile_(as_json: bool) -> None:
+def compile_(if_changed: bool, as_json: bool) -> None:
     """Check settings and profiles, compile them, and put the new policy in force.
 
     When anything is wrong the policy in force stays, and the refusal is recorded.
     """
-    old = _in_force()
+    old = in_force()
+    if if_changed and old and _fresh():
+        click.echo(json.dumps({"policy": old["policy"], "old": old["policy"]}) if as_json else "nothing changed")
+        return
     try:
-        built = building.build()
+        built = building.build(further=ceiling.refusals)
     except (building.PolicyRefused, settings_module.SettingsError) as error:
         problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
         _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
@@ -41,7 +48,9 @@ def compile_(as_json: bool) -> None:
         digest = policy.write(built.header, built.profiles, built.index)
     except OSError as error:
         raise Failed(f"{paths.STATE}: {error.strerror or error}; the policy in force was left as it is") from None
-    _record_changes(old, built, digest)
+    with contextlib.suppress(OSError):  # the next compilation proves again what it can't find
+        proofs.save(built.proofs)
+    record_changes(old, built, digest)
     for line in built.warnings:
         click.echo(f"fhir-hook: {line}", err=True)
     if as_json:
@@ -58,7 +67,8 @@ def compile_(as_json: bool) -> None:
 def check(profiles: Path | None, as_json: bool) -> None:
     """Check settings and profiles without changing anything; exit code 1 when compiling them would be refused."""
     try:
-        built = building.build(shipped=profiles) if profiles else building.build()
+        folder = profiles or Path(paths.SHIPPED_PROFILES)
+        built = building.build(shipped=folder, further=ceiling.refusals)
         problems, warnings = [], built.warnings
     except building.PolicyRefused as error:
         problems, warnings = error.problems, []
@@ -122,16 +132,34 @@ def _summaries(profiles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{member: profile[member] for member in members} for profile in profiles]
 
 
-def _in_force() -> dict[str, Any]:
+def in_force() -> dict[str, Any]:
+    """The index of the policy in force, {} when there is none."""
     try:
         return policy.load_index().document
     except policy.PolicyError:
         return {}
 
 
-def _record_changes(old: dict[str, Any], built: building.Built, digest: str) -> None:
-    """One record for the policy, and one each for changed settings and a changed mode of the host."""
-    _record({"event": "policy", "result": "compiled", "old": old.get("policy", ""), "new": digest})
+def _fresh() -> bool:
+    """Whether the policy in force can be read whole, and no source of it changed since."""
+    try:
+        index = policy.load_index()
+        body = policy.Body(index)
+    except policy.PolicyError:
+        return False
+    try:
+        return not index.fallback and not body.changed_sources()
+    except policy.PolicyError:
+        return False
+    finally:
+        body.close()
+
+
+def record_changes(
+    old: dict[str, Any], built: building.Built, digest: str, about: dict[str, Any] | None = None
+) -> None:
+    """One record for the policy (`about`: why it was compiled), one each for changed settings and a changed mode."""
+    _record({"event": "policy", "result": "compiled", "old": old.get("policy", ""), "new": digest, **(about or {})})
     if not old:
         return
     before, after = building.settings_digest(old), building.settings_digest(built.index)
