@@ -7,7 +7,7 @@ import importlib
 from bench import machine
 from bench.row import HEAD, NO, Row
 
-QUESTIONS = ("start", "share", "server", "calls", "memory")
+QUESTIONS = ("start", "share", "server", "calls", "memory", "log", "recording")
 BUSY = 1.0  # load average
 
 

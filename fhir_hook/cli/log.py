@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fhir_hook.cli import log_archive, log_checkpoint, log_forward, log_verify, log_witness
 from fhir_hook.cli.failure import Failed
-from fhir_hook.core import paths
 from fhir_hook.store import log, log_reader
 
 COLOURS = {"confined": "green", "refused": "red", "exempt": "yellow", "undetermined": "yellow", "ignored": "dim"}
@@ -67,11 +67,14 @@ def codes_of(record: dict[str, Any]) -> list[str]:
 @click.option("-n", "--lines", type=int, default=0, help="Only the last N that match.")
 @click.option("--file", "path", type=click.Path(path_type=Path), help="Another log file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they are, one a line.")
-def command(path: Path | None, lines: int, as_json: bool, **wanted: Any) -> None:
-    """Show what was decided about containers, newest last."""
+@click.pass_context
+def command(context: click.Context, path: Path | None, lines: int, as_json: bool, **wanted: Any) -> None:
+    """Show what was decided about containers, newest last; verify it, sign it, keep it."""
+    if context.invoked_subcommand:
+        return
     for name in ("since", "until"):
         wanted[name] = parse_time(wanted[name]) if wanted[name] else None
-    source = path or Path(log.directory()) / paths.LOG_NAME
+    source = path or Path(log.directory())
     try:
         found = [entry for entry in log_reader.entries(source) if entry.problem or matches(entry.record, wanted)]
     except FileNotFoundError:
@@ -83,7 +86,7 @@ def command(path: Path | None, lines: int, as_json: bool, **wanted: Any) -> None
         ) from None
     for entry in found:
         if entry.problem:
-            click.echo(f"{source}:{entry.number}: {entry.problem}", err=True)
+            click.echo(f"{entry.path}:{entry.number}: {entry.problem}", err=True)
     records = [entry.record for entry in found if entry.record and matches(entry.record, wanted)]
     records = records[-lines:] if lines else records
     if as_json:
@@ -141,6 +144,15 @@ def details(record: dict[str, Any]) -> str:
         parts.append(f"{len(record['capabilities']['dropped'])} capabilities dropped")
     parts += [f"{item.get('code')} {item.get('text')}" for item in record.get("reasons", [])]
     parts += [item.get("code", "") for item in record.get("findings", [])]
-    if record.get("event") in ("policy", "settings", "mode", "hook", "recovery"):
-        parts += [f"{key}={record[key]}" for key in ("result", "old", "new", "what", "torn") if key in record]
+    if record.get("event") in ("policy", "settings", "mode", "hook", "log", "recovery"):
+        parts += [f"{key}={record[key]}" for key in ("result", "old", "new", "what", "torn", "closed") if key in record]
     return "; ".join(str(part) for part in parts)
+
+
+for subcommand in (
+    *(log_checkpoint.checkpoint, log_checkpoint.rotate, log_checkpoint.key),
+    *(log_verify.verify, log_verify.prove, log_verify.verify_proof),
+    *(log_archive.save, log_archive.remove, log_archive.restore, log_archive.publish),
+    *(log_witness.ask, log_witness.serve, log_forward.forward),
+):
+    command.add_command(subcommand)

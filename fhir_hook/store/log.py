@@ -23,6 +23,7 @@ LONGEST_RECORD = 65_535  # an entry of a tlog-tiles bundle has a 16-bit length (
 FIRST_PREV = "0" * 64
 LOCK_SECONDS = 20.0
 _TAIL = 1 << 18
+_MOST_ROTATIONS = 100
 _SEEK_END = 2
 
 
@@ -55,9 +56,8 @@ def append(fields: dict[str, Any]) -> dict[str, Any]:
     where = directory()
     path = f"{where}/{paths.LOG_NAME}"
     try:
-        fd = _open(where, path)
+        fd = locked(where, path)
         try:
-            _lock(fd, path)
             return _append(fd, path, fields)
         finally:
             posix.close(fd)
@@ -65,6 +65,33 @@ def append(fields: dict[str, Any]) -> dict[str, Any]:
         raise LogError(f"{path}: {error.strerror or error}") from None
     except files.FileError as error:
         raise LogError(str(error)) from None
+
+
+def locked(where: str, path: str) -> int:
+    """Open the log at `path` in the directory `where`, make it if there is none, and take its lock.
+
+    The log may be rotated while its lock is waited for: what is locked is what `path` names then.
+    """
+    for _ in range(_MOST_ROTATIONS):
+        fd = _open(where, path)
+        try:
+            lock(fd, path)
+            if _is_current(fd, path):
+                return fd
+        except BaseException:
+            posix.close(fd)
+            raise
+        posix.close(fd)
+    raise LogError(f"{path} is replaced again and again while its lock is waited for")
+
+
+def _is_current(fd: int, path: str) -> bool:
+    try:
+        now = posix.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = posix.fstat(fd)
+    return (mine.st_ino, mine.st_dev) == (now.st_ino, now.st_dev)
 
 
 def _open(where: str, path: str) -> int:
@@ -92,7 +119,8 @@ def _make_directories(path: str) -> None:
         _make_directories(path)  # another first writer may have been as quick
 
 
-def _lock(fd: int, path: str) -> None:
+def lock(fd: int, path: str) -> None:
+    """Wait for the lock of the log, at most LOCK_SECONDS; raises LogError."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
@@ -104,7 +132,7 @@ def _lock(fd: int, path: str) -> None:
             time.sleep(0.001)
 
 
-class _End:
+class End:
     """The end of the log: byte `size` up to the last complete record, `torn` bytes behind it, next seq, prev."""
 
     __slots__ = ("size", "torn", "seq", "prev")
@@ -117,21 +145,22 @@ class _End:
 
 
 def _append(fd: int, path: str, fields: dict[str, Any]) -> dict[str, Any]:
-    end = _end(fd, path)
+    end = end_of(fd, path)
     torn, lines = end.torn, []
     if torn:
         recovery = {"event": "recovery", "torn": {"bytes": len(torn), "sha256": sha256_hex(torn)}}
-        lines.append(_line(_stamp(recovery, end), path))
-        end = _End(end.size, b"", end.seq + 1, sha256_hex(lines[0]))
-    record = _stamp(fields, end)
-    lines.append(_line(record, path))
+        lines.append(encoded(stamped(recovery, end), path))
+        end = End(end.size, b"", end.seq + 1, sha256_hex(lines[0]))
+    record = stamped(fields, end)
+    lines.append(encoded(record, path))
     if torn:
         posix.ftruncate(fd, end.size)
     _write(fd, b"".join(lines), end.size, torn, path)
     return record
 
 
-def _end(fd: int, path: str) -> _End:
+def end_of(fd: int, path: str) -> End:
+    """Where the log ends, from its last 256 KiB; raises LogError when there is no record to go on from."""
     size = posix.lseek(fd, 0, _SEEK_END)
     start = max(0, size - _TAIL)
     tail = posix.pread(fd, size - start, start)
@@ -139,13 +168,13 @@ def _end(fd: int, path: str) -> _End:
     if not complete:
         if start:
             raise LogError(f"{path} ends in {_TAIL} bytes without a record; move it away to start a new log")
-        return _End(0, tail, 0, FIRST_PREV)
+        return End(0, tail, 0, FIRST_PREV)
     torn = tail[complete:]
     lines = tail[: complete - 1].split(b"\n")  # not splitlines(): a damaged line may hold a carriage return
     for back, line in enumerate(reversed(lines)):
         seq = _seq(line)
         if seq is not None:
-            return _End(start + complete, torn, seq + back + 1, sha256_hex(lines[-1] + b"\n"))
+            return End(start + complete, torn, seq + back + 1, sha256_hex(lines[-1] + b"\n"))
     raise LogError(f"{path} has no readable record at its end; move it away to start a new log")
 
 
@@ -158,7 +187,8 @@ def _seq(line: bytes) -> int | None:
     return seq if isinstance(seq, int) else None
 
 
-def _stamp(fields: dict[str, Any], end: _End) -> dict[str, Any]:
+def stamped(fields: dict[str, Any], end: End) -> dict[str, Any]:
+    """The record that follows `end`: `fields` with time, seq, prev, user, host and boot."""
     return {
         "time": timestamp(time.time_ns()),
         "seq": end.seq,
@@ -170,7 +200,8 @@ def _stamp(fields: dict[str, Any], end: _End) -> dict[str, Any]:
     }
 
 
-def _line(record: dict[str, Any], path: str) -> bytes:
+def encoded(record: dict[str, Any], path: str) -> bytes:
+    """The record as a line; raises LogError when it is longer than a record may be."""
     line = (jsonio.text(record) + "\n").encode("ascii")
     if len(line) > LONGEST_RECORD:
         raise LogError(f"{path}: a record of {len(line)} bytes is longer than {LONGEST_RECORD}")
