@@ -82,7 +82,7 @@ def _wrong_foreign(meaning: Meaning, other: str, arch: str, nr: int, got: tuple[
 
 
 def interesting(rules: list[Rule]) -> Iterable[tuple[int, ...]]:
-    """Argument lists worth trying on a call with these rules: the constants of its rules, their neighbours, junk above bit 31, the ends.
+    """Argument lists worth trying on a call with these rules: constants, neighbours, junk above bit 31, the ends.
 
     For each rule arguments that satisfy it, with every one of them changed in turn; beside that all combinations,
     thinned out beyond 2,000.

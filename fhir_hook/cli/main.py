@@ -10,11 +10,12 @@ from typing import NoReturn
 
 import click
 
-from fhir_hook.cli import bundle, codes, host, inspect, log, policy, profile
+from fhir_hook.cli import bundle, codes, doctor, host, inspect, log, policy, profile
+from fhir_hook.core.version import VERSION
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name=None, version="0.1.0", prog_name="fhir-hook")
+@click.version_option(package_name=None, version=VERSION, prog_name="fhir-hook")
 def command() -> None:
     """Confine FHIR server containers at their start, and keep a record of every decision."""
 
@@ -27,6 +28,7 @@ command.add_command(codes.explain)
 command.add_command(codes.listing)
 command.add_command(bundle.command)
 command.add_command(host.command)
+command.add_command(doctor.command)
 
 
 def main() -> NoReturn:

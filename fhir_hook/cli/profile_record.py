@@ -72,6 +72,9 @@ def command(
     """
     from fhir_hook.recording.session import Plan
 
+    if options["pid"] and target:
+        # There is no target then: the first word is the workload's.
+        target, workload = "", (target, *workload)
     asked = Asked(target=target, as_json=as_json, **options)
     _check(asked, workload, mark)
     if not target and not asked.pid:
@@ -83,8 +86,6 @@ def command(
 
 
 def _check(asked: Asked, workload: tuple[str, ...], mark: str) -> None:
-    if asked.target and asked.pid:
-        raise click.UsageError("name an image or a container, or give --pid: not both")
     if not asked.target and not asked.pid and (workload or not asked.merge):
         raise click.UsageError("name an image or a container to record")
     if asked.profile and not re.fullmatch("[a-z][a-z0-9]*(-[a-z0-9]+)*", asked.profile):

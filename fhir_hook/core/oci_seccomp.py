@@ -136,14 +136,11 @@ class Rule:
 
     def matches(self, args: Sequence[int]) -> bool:
         """Whether the rule applies to a call with these arguments."""
-        for cond in self.conditions:
-            if not holds(cond, args):
-                return False
-        return True
+        return all(holds(cond, args) for cond in self.conditions)
 
 
 def answer_of(rules: Sequence[Rule], default: Answer, args: Sequence[int]) -> Answer:
-    """(action, errno) that one call's rules give; the strictest one where they contradict, `default` where none applies."""
+    """(action, errno) that one call's rules give: the strictest where they contradict, `default` where none applies."""
     found: Answer | None = None
     for rule in rules:
         if rule.matches(args):

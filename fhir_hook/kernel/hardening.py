@@ -16,7 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-_PACKAGES = "/usr/lib/python3/dist-packages"
+# Debian's place, then that of Fedora and its kin.
+_PACKAGES = (
+    "/usr/lib/python3/dist-packages",
+    f"/usr/{sys.platlibdir}/python{sys.version_info.major}.{sys.version_info.minor}/site-packages",
+)
 _KEPT = ("kill", "sys_ptrace", "sys_admin")
 
 
@@ -42,8 +46,8 @@ def hook(name: str = "fhir-hook") -> None:
 
 def _harden(name: str) -> None:
     # The hook runs with -S, which leaves the distribution's packages out.
-    if _PACKAGES not in sys.path:
-        sys.path.append(_PACKAGES)
+    if _PACKAGES[0] not in sys.path:
+        sys.path += _PACKAGES
     # python-prctl's C half: its Python half, which only the attacher needs, takes 0.5 ms to load.
     import _prctl  # type: ignore[import-not-found, unused-ignore]
 

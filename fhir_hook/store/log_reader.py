@@ -10,7 +10,7 @@ from typing import Any
 
 from fhir_hook.core.digest import sha256_hex
 from fhir_hook.store import segments
-from fhir_hook.store.log import FIRST_PREV
+from fhir_hook.store.log import FIRST_PREV, LONGEST_RECORD
 
 
 class Entry:
@@ -40,7 +40,7 @@ def entries(path: Path) -> Iterator[Entry]:
     with segments.snapshot(path) as parts:
         if not parts:
             raise FileNotFoundError(2, "no log", str(path))
-        if parts[0].first:
+        if parts[0].first and _opens_a_segment(parts[0]):
             prev, seq = None, parts[0].first  # older segments were removed
         for part in parts:
             with part.opened() as fd, os.fdopen(os.dup(fd), "rb") as lines:
@@ -49,6 +49,17 @@ def entries(path: Path) -> Iterator[Entry]:
                 for entry in _entries(part.path, lines, prev, seq):
                     prev, seq = entry.digest, entry.next
                     yield entry
+
+
+def _opens_a_segment(part: segments.Part) -> bool:
+    """Whether the part begins with the record that a rotation wrote; without, what was before it was cut off."""
+    with part.opened() as fd:
+        line = os.pread(fd, LONGEST_RECORD, 0).partition(b"\n")[0]
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and (record.get("event"), record.get("what")) == ("log", "segment")
 
 
 def _entries(path: Path, lines: Iterable[bytes], prev: str | None, seq: int) -> Iterator[Entry]:

@@ -26,6 +26,18 @@ ARCHIVES = {
     "hapi:plain": ("hapi-plain", "hapi-plain.tar"),
     "hapi:jpa": ("hapi-jpa", "hapi-jpa.tar"),
     "fhirstarter:4.2.0": ("fhirstarter", "fhirstarter.tar"),
+    "postgresql:15": ("postgresql", "postgresql.tar"),
+    "nginx:1.22": ("nginx", "nginx.tar"),
+    "redis:7.0": ("redis", "redis.tar"),
+    "prometheus:2.42": ("prometheus", "prometheus.tar"),
+    "fhir:examples": ("fhir-examples", "examples.jsonl"),
+    # built on request
+    "open-liberty:22.0.0.4": ("open-liberty", "open-liberty.tar"),
+    "keycloak:26.7.3": ("keycloak", "keycloak.tar"),
+    "pocketbase:0.36": ("go-server", "pocketbase.tar"),
+    "helios:0.2.7": ("helios", "helios.tar"),
+    "python-server:1": ("python-server", "python-server.tar"),
+    "node:18": ("node", "node.tar"),
 }
 # command -> Debian package
 TOOLS = {
@@ -212,9 +224,9 @@ class Host:
         return spec
 
     def http(self, container: str, url: str, *options: str, user: str | None = None) -> Result:
-        """curl in the network of a container."""
+        """curl in the network of a container, whatever certificate a server has."""
         return self.run(
-            ["nsenter", "-n", "-t", str(self.pid(container, user)), "curl", "-sS", "-m", "20", *options, url]
+            ["nsenter", "-n", "-t", str(self.pid(container, user)), "curl", "-sSk", "-m", "20", *options, url]
         )
 
     def wait_http(self, container: str, url: str, seconds: float = 120, user: str | None = None) -> None:

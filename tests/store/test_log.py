@@ -247,3 +247,12 @@ def test_a_log_that_somebody_else_keeps_locked_is_an_error_after_a_bounded_time(
         holder.terminate()
         holder.wait()
     assert "locked by another process" in said
+
+
+def test_attack_the_log_s_first_record_is_cut_off(sandbox: Sandbox) -> None:
+    """Only a rotation leaves a log that does not begin with record 0, and it says so in the first record."""
+    sandbox.python(APPEND, "3")
+    lines = log_file(sandbox).read_bytes().splitlines(keepends=True)
+    log_file(sandbox).write_bytes(b"".join(lines[1:]))
+    first = next(log_reader.entries(sandbox.log))
+    assert first.number == 1 and "prev" in first.problem

@@ -1,0 +1,136 @@
+"""apt install on Debian 12 and 13, and from then on every FHIR container is confined, with no other step."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+from packaging_root import FHIR, PLAIN, USER, Root, confined, untouched
+
+from host.machine import parse_status
+
+
+@pytest.mark.parametrize("who", [None, USER], ids=["root", "rootless"])
+def test_after_apt_install_fhir_containers_are_confined_and_others_untouched(
+    installed: Root, runtime: str, who: str | None
+) -> None:
+    assert confined(installed.state(FHIR, runtime=runtime, user=who))
+    assert untouched(installed.state(PLAIN, runtime=runtime, user=who))
+    decision = [r for r in installed.records(who) if r["event"] == "decision"][-1]
+    assert (decision["decision"], decision["path"], decision["stage"]) == ("confined", "native", "precreate")
+
+
+@pytest.mark.parametrize("who", [None, USER], ids=["root", "rootless"])
+def test_exec_is_under_the_filter_too(installed: Root, runtime: str, who: str | None) -> None:
+    run = ["run", "-d", "--rm", "--network", "none", "--name", f"exec-{runtime}", FHIR, "sleeper"]
+    installed.podman(*run, runtime=runtime, user=who, check=True)
+    try:
+        status = installed.podman("exec", f"exec-{runtime}", "status", runtime=runtime, user=who, check=True).stdout
+        assert "CapBnd:\t0000000000000000" in status
+        tried = installed.podman("exec", f"exec-{runtime}", "try", "keyctl", "unshare_user", runtime=runtime, user=who)
+        assert tried.stdout.count("EPERM") == 2
+    finally:
+        installed.podman("rm", "-f", "-t", "0", f"exec-{runtime}", runtime=runtime, user=who)
+
+
+@pytest.mark.parametrize("who", [None, USER], ids=["root", "rootless"])
+def test_an_image_is_built_from_a_fhir_image(installed: Root, who: str | None) -> None:
+    installed.write("/srv/shared/build/Dockerfile", f"FROM localhost/{FHIR}\nRUN true\nLABEL a=b\n")
+    done = installed.podman(
+        "build", "-q", "--network", "none", "-t", "built:1", "/srv/shared/build", user=who, runtime="crun"
+    )
+    assert done.returncode == 0, done.stderr
+    assert confined(installed.state("built:1", user=who))
+
+
+def test_a_pod_of_a_fhir_server_and_another_container(installed: Root, runtime: str) -> None:
+    """As compose files and podman play kube make them: containers that share the namespaces of an infra container."""
+    installed.podman("pod", "create", "--network", "none", "--name", "pair", runtime=runtime, check=True)
+    try:
+        run = ["run", "--rm", "--pod", "pair"]
+        seen = [installed.podman(*run, tag, "status", runtime=runtime) for tag in (FHIR, PLAIN)]
+        assert confined(parse_status(seen[0].stdout)), seen[0].stderr
+        assert untouched(parse_status(seen[1].stdout)), seen[1].stderr
+    finally:
+        installed.podman("pod", "rm", "-f", "-t", "0", "pair", runtime=runtime, check=True)
+
+
+def test_a_unit_made_by_generate_systemd_starts_a_confined_container(installed: Root) -> None:
+    installed.podman("create", "--network", "none", "--name", "unit", FHIR, "sleeper", check=True)
+    try:
+        unit = installed.podman("generate", "systemd", "--new", "--name", "unit", check=True).stdout
+        start = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.M)
+        assert start is not None
+        line = start[1].replace("\\\n", " ").replace("%t", "/run").replace("%n", "unit.service").replace("%%", "%")
+        words = [word for word in shlex.split(line) if not word.startswith("--sdnotify")]
+        installed.podman("rm", "-f", "unit", check=True)
+        installed.run(words)
+        pid = installed.podman("inspect", "-f", "{{.State.Pid}}", "unit", check=True).stdout.strip()
+        assert "NoNewPrivs:\t1" in installed.read(f"/proc/{pid}/status")
+    finally:
+        installed.podman("rm", "-f", "-t", "0", "unit")
+
+
+def test_a_quadlet_unit_starts_a_confined_container(installed: Root) -> None:
+    generator = "/usr/lib/systemd/system-generators/podman-system-generator"
+    if installed.suite == "bookworm":
+        assert not installed.exists(generator)  # Podman 4.3 has no quadlet
+        return
+    text = f"[Container]\nImage=localhost/{FHIR}\nExec=sleeper\nNetwork=none\nContainerName=quadlet\n"
+    installed.write("/etc/containers/systemd/quadlet.container", text)
+    unit = installed.run([generator, "--dryrun"]).stdout
+    start = re.search(r"^ExecStart=(.*)$", unit, re.M)
+    assert start is not None, unit
+    words = shlex.split(start[1].replace("%N", "quadlet").replace("%t", "/run"))
+    # without systemd nobody is told, and there is no unit whose cgroup could be split
+    words = [word for word in words if not word.startswith(("--sdnotify", "--cgroups"))]
+    try:
+        installed.run(words)
+        pid = installed.podman("inspect", "-f", "{{.State.Pid}}", "quadlet", check=True).stdout.strip()
+        assert "NoNewPrivs:\t1" in installed.read(f"/proc/{pid}/status")
+    finally:
+        installed.podman("rm", "-f", "-t", "0", "quadlet")
+
+
+def test_the_rest_service_starts_confined_containers(installed: Root) -> None:
+    """podman system service, as docker-compose and other clients of Docker's API use it."""
+    script = (
+        "podman system service --time 20 unix:///run/api.sock & "
+        "for i in $(seq 50); do [ -S /run/api.sock ] && break; sleep 0.1; done; "
+        f"podman --url unix:///run/api.sock run --rm --network none {FHIR} status; "
+        f"podman --url unix:///run/api.sock run --rm --network none {PLAIN} status"
+    )
+    said = installed.run(["sh", "-c", script]).stdout
+    assert re.findall(r"NoNewPrivs:\s(\d)", said) == ["1", "0"]
+
+
+def test_other_hooks_run_beside_it(installed: Root, runtime: str) -> None:
+    """As those of nvidia-container-toolkit and oci-seccomp-bpf-hook are installed."""
+    hook = {"version": "1.0.0", "hook": {"path": "/srv/shared/other"}, "when": {"always": True}, "stages": ["prestart"]}
+    installed.write("/srv/shared/other", "#!/bin/sh\ncat >/dev/null\ntouch /run/other-ran\n", 0o755)
+    installed.write("/usr/share/containers/oci/hooks.d/60-other.json", json.dumps(hook))
+    try:
+        assert confined(installed.state(FHIR, runtime=runtime))
+        assert installed.exists("/run/other-ran")
+    finally:
+        installed.run(["rm", "-f", "/run/other-ran", "/usr/share/containers/oci/hooks.d/60-other.json"])
+
+
+def test_a_directory_given_with_hooks_dir_replaces_the_list_and_podman_says_so_itself(installed: Root) -> None:
+    """--hooks-dir is Podman's own: the hook runs if the directory that is named holds it."""
+    assert confined(installed.state(FHIR, runtime="runc"))
+    words = ["--hooks-dir", "/usr/share/containers/oci/hooks.d", "run", "--rm", "--network", "none", FHIR, "status"]
+    assert "NoNewPrivs:\t1" in installed.podman(*words, check=True).stdout
+
+
+def test_usr_may_be_read_only(installed: Root, runtime: str) -> None:
+    remount = "mount --bind /usr /usr && mount -o remount,ro,bind /usr && ! touch /usr/x 2>/dev/null && "
+    run = f"podman --runtime {runtime} run --rm --network none {FHIR} status && fhir-hook policy compile"
+    said = installed.run(["unshare", "-m", "sh", "-c", remount + run]).stdout
+    assert "NoNewPrivs:\t1" in said and "is in force" in said
+
+
+def test_nothing_of_the_package_was_changed_by_using_it(installed: Root) -> None:
+    assert installed.dpkg("--verify", "fhir-hook").stdout == ""

@@ -1,0 +1,56 @@
+"""The systemd units do their work under their own restrictions (systemd itself can't run in the private host)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from host.machine import ROOT, Host, Result
+
+UNIT = ROOT / "packaging/systemd/fhir-hook-policy.service"
+SETTING = Path("/etc/fhir-hook/config.d/70-unit.toml")
+
+
+def started(host: Host) -> list[Result]:
+    """Each ExecStart of the unit in turn, as the path unit starts it after an edit, up to the first that fails."""
+    done: list[Result] = []
+    for line in re.findall(r"^ExecStart=(.*)$", UNIT.read_text(), re.M):
+        words = ["unshare", "-m", "-n", "/usr/bin/python3", ROOT / "tests/packaging/sandbox.py", UNIT, *line.split()]
+        done.append(host.run(words))
+        if done[-1].returncode:
+            break
+    return done
+
+
+def test_an_edit_is_compiled_under_the_units_restrictions(host: Host) -> None:
+    SETTING.write_text('undetermined = "refuse"\n')
+    try:
+        done = started(host)
+        assert [d.returncode for d in done] == [0, 0], done[-1].stderr
+        assert "is in force" in done[0].stdout
+        assert "undetermined = refuse" in host.run(["fhir-hook", "policy", "show"]).stdout
+    finally:
+        SETTING.unlink()
+        assert [d.returncode for d in started(host)] == [0, 0]
+
+
+def test_a_wrong_edit_fails_the_unit_names_it_on_stderr_and_in_the_log_and_keeps_the_policy(host: Host) -> None:
+    before = host.run(["fhir-hook", "policy", "show"]).stdout.splitlines()[0]
+    SETTING.write_text('undetermined = "maybe"\n')
+    try:
+        done = started(host)
+        assert done[-1].returncode == 3 and SETTING.name in done[-1].stderr
+        assert host.run(["fhir-hook", "policy", "show"]).stdout.splitlines()[0] == before
+        assert [r for r in host.records() if r["event"] == "policy"][-1]["result"] == "refused"
+        assert SETTING.name in host.run(["fhir-hook", "doctor"]).stdout
+    finally:
+        SETTING.unlink()
+        assert [d.returncode for d in started(host)] == [0, 0]
+
+
+def test_a_drop_in_that_is_gone_is_made_again_under_the_units_restrictions(host: Host) -> None:
+    dropin = Path("/etc/containers/containers.conf.d/50-fhir-hook.conf")
+    text = dropin.read_text()
+    dropin.unlink()
+    assert [d.returncode for d in started(host)] == [0, 0]
+    assert dropin.read_text() == text
