@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from host.machine import Host
-from servers import fhir_server
+from servers import fhir_server, stack
 from servers.fhir_server import SETTINGS, Kind, Server
+from servers.stack import Daemon
 
 UIDS = itertools.count(100_000 + os.getpid() % 10_000 * 100)
 
@@ -105,3 +106,18 @@ def name_server(host: Host) -> Iterator[Callable[[Server, str], None]]:
     for process in running:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def daemon(host: Host) -> Iterator[Callable[..., Daemon]]:
+    """stack.start, whose containers are removed when the test ends."""
+    started: list[Daemon] = []
+
+    def begin(name: str, *options: Any, **more: Any) -> Daemon:
+        running = stack.start(host, name, *options, **more)
+        started.append(running)
+        return running
+
+    yield begin
+    for running in started:
+        fhir_server.remove(running)

@@ -22,7 +22,7 @@ JCMD = "/opt/jre/bin/jcmd"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A FHIR server: its image, the path of its base URL, what it can do, how it ends at SIGTERM."""
+    """A FHIR server: its image, the path of its base URL, what it can do, how it ends at SIGTERM, where it listens."""
 
     name: str
     tag: str
@@ -31,15 +31,23 @@ class Kind:
     profile: str
     exit_code: int
     stack: str = "jvm"
+    scheme: str = "http"
+    port: int = 8080
+    ready: str = "/metadata"
 
 
 KINDS = {
-    "plain": Kind("plain", "hapi:plain", "/fhir", ("update", "history", "xml", "delete"), "hapi", 143),
+    "plain": Kind(
+        "plain", "hapi:plain", "/fhir", ("update", "vread", "history", "paging", "xml", "delete"), "hapi", 143
+    ),
     "jpa": Kind(
         "jpa",
         "hapi:jpa",
         "/fhir",
-        ("update", "history", "xml", "transaction", "validate", "delete"),
+        (
+            *("update", "patch", "vread", "history", "paging", "xml"),
+            *("transaction", "chained", "validate", "delete"),
+        ),
         "hapi",
         143,
     ),
@@ -69,22 +77,30 @@ class Server:
         """podman exec; AssertionError when the command fails."""
         return self.podman("exec", self.id, *words, check=True, **more)
 
-    def url(self, address: str = "127.0.0.1", port: int = 8080) -> str:
+    def url(self, address: str = "127.0.0.1", port: int = 0) -> str:
         """The base URL, as seen in the container's network."""
-        return f"http://{address}:{port}{self.kind.path}"
+        return f"{self.kind.scheme}://{address}:{port or self.kind.port}{self.kind.path}"
 
     def wait(self, seconds: float = 180) -> None:
         """Wait until it answers."""
-        self.host.wait_http(self.id, self.url() + "/metadata", seconds, self.user)
+        self.host.wait_http(self.id, self.url() + self.kind.ready, seconds, self.user)
 
-    def work(self, load: float = 0, *, address: str = "127.0.0.1", features: tuple[str, ...] | None = None) -> int:
+    def work(
+        self,
+        load: float = 0,
+        *,
+        address: str = "127.0.0.1",
+        features: tuple[str, ...] | None = None,
+        examples: Path | None = None,
+    ) -> int:
         """Use it as a client does, through the published port if there is one; returns the number of requests."""
         wanted = self.kind.features if features is None else features
         if self.published:
             words = ["/usr/bin/python3", str(WORKLOAD), self.url("127.0.0.1", self.published)]
         else:
             words = ["nsenter", "-n", "-t", str(self.pid), "/usr/bin/python3", str(WORKLOAD), self.url(address)]
-        done = self.host.run([*words, *wanted, "--load", str(load)], timeout=load + 240)
+        more = ["--examples", examples] if examples else []
+        done = self.host.run([*words, *wanted, "--load", str(load), *more], timeout=load + 400)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
         requests: int = json.loads(done.stdout)["requests"]
         return requests
@@ -116,7 +132,7 @@ def start(
     """podman run -d, and wait for the first answer; more: tag and command instead of the kind's, port to publish."""
     host.load(kind.tag, user)
     port = more.pop("port", 0)
-    publish = ("-p", f"127.0.0.1:{port}:8080") if port else ()
+    publish = ("-p", f"127.0.0.1:{port}:{kind.port}") if port else ()
     id = host.start(more.pop("tag", kind.tag), *publish, *options, runtime=runtime, user=user, **more)
     server = Server(host, kind, id, runtime, user, port)
     try:

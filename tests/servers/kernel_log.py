@@ -1,16 +1,13 @@
-"""Calls that seccomp denied or would deny, as the kernel logs them (audit records of type 1326, AUDIT_SECCOMP).
+"""The denials of one container, as fhir_hook.kernel.seccomp_log reads them, for tests.
 
-Without an audit daemon the records go to the kernel log, where two things can lose them: the rate limit of printk,
-which is lifted meanwhile, and the queue of audit, which says so. The log has process ids of the machine, not of this
-host's namespace, so a container is told by a user id of its own.
+The rate limit of the kernel log is lifted meanwhile. The records have process ids of the machine, not of this host's
+namespace, so a container is told by a user id of its own.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
-import select
 import threading
 import time
 from collections import Counter
@@ -18,18 +15,10 @@ from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
-from fhir_hook.core.syscalls_x86_64 import NUMBERS
+from fhir_hook.kernel.seccomp_log import ERRNO, LOG, Denial, Reader
 
-NAMES = {number: name for name, number in NUMBERS.items()}
 RATE_LIMIT = Path("/proc/sys/kernel/printk_ratelimit")
-RECORD = re.compile(
-    r"type=1326 .* uid=(?P<uid>\d+) .* comm=(?P<comm>\S+) exe=(?P<exe>\S+) .* "
-    r"syscall=(?P<nr>\d+) .* code=0x(?P<code>[0-9a-f]+)"
-)
-LOST = re.compile(
-    r"audit_lost=|audit: backlog limit exceeded|hold queue overflow|callbacks suppressed.*audit|audit.*suppressed"
-)
-LOG, ERRNO = 0x7FFC0000, 0x00050000
+__all__ = ["ERRNO", "LOG", "RATE_LIMIT", "KernelLog"]
 
 
 class KernelLog:
@@ -44,16 +33,15 @@ class KernelLog:
         self.denied: Counter[tuple[str, str]] = Counter()
         self.by_runtime: Counter[tuple[str, str]] = Counter()
         self.codes: Counter[int] = Counter()
-        self.lost: list[str] = []
         self._stop = threading.Event()
 
     def __enter__(self) -> KernelLog:
-        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         # the limit is the machine's: another private host may be at the same
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._lock = os.open("/dev/kmsg", os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._limit = RATE_LIMIT.read_text()
         RATE_LIMIT.write_text("0")
-        os.lseek(self._file, 0, os.SEEK_END)
+        self._reader = Reader()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
         return self
@@ -65,35 +53,25 @@ class KernelLog:
         self._stop.set()
         self._thread.join()
         RATE_LIMIT.write_text(self._limit)
-        os.close(self._file)
+        self._reader.close()
+        os.close(self._lock)
+
+    @property
+    def lost(self) -> list[str]:
+        """What the kernel lost."""
+        return self._reader.lost
 
     def _follow(self) -> None:
-        while True:
-            if not select.select([self._file], [], [], 0.1)[0]:
-                if self._stop.is_set():
-                    return
-                continue
-            try:
-                text = os.read(self._file, 8192).decode(errors="replace")
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                self.lost.append("the kernel log was overwritten before it was read")
-                continue
-            self._take(text)
+        while not self._stop.is_set():
+            for denial in self._reader.read(0.1):
+                self._take(denial)
 
-    def _take(self, text: str) -> None:
-        if LOST.search(text):
-            self.lost.append(text)
-        found = RECORD.search(text)
-        if not found:
-            return
-        name = NAMES.get(int(found["nr"]), found["nr"])
-        if int(found["uid"]) == self.uid:
-            self.denied[(found["exe"].strip('"'), name)] += 1
-            self.codes[int(found["code"], 16) & 0xFFFF0000] += 1
-        elif found["comm"].strip('"').startswith(("runc", "crun")):
-            self.by_runtime[(found["comm"].strip('"'), name)] += 1
+    def _take(self, denial: Denial) -> None:
+        if denial.uid == self.uid:
+            self.denied[(denial.exe, denial.call)] += 1
+            self.codes[denial.code] += 1
+        elif denial.comm.startswith(("runc", "crun")):
+            self.by_runtime[(denial.comm, denial.call)] += 1
 
     def beyond(self, expected: Collection[str], *canaries: str) -> dict[tuple[str, str], int]:
         """Denials that are not among the expected calls, but for those of programs that provoke them."""

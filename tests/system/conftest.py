@@ -30,15 +30,15 @@ def _local(name: str, more: dict[str, Any], syscalls: list[dict[str, Any]]) -> N
 def host(host: Host) -> Host:
     """The private host with the product, three profiles of the administrator's own, and the probe's images.
 
-    test-loose is the profile hapi and keyctl, with CAP_KILL; test-locked is hapi, but no image may name it;
+    test-loose is the profile hapi and seccomp(2), with CAP_KILL; test-locked is hapi, but no image may name it;
     test-complain is hapi in complain mode.
     """
-    keyctl = {
-        "names": ["keyctl"],
+    seccomp = {
+        "names": ["seccomp"],
         "reason": "the tests tell by it which profile is in force",
         "action": "SCMP_ACT_ALLOW",
     }
-    _local("test-loose", {"capabilities": {"keep": ["CAP_KILL"]}}, [keyctl])
+    _local("test-loose", {"capabilities": {"keep": ["CAP_KILL"]}}, [seccomp])
     _local("test-locked", {"nameable": False}, [])
     _local("test-complain", {"mode": "complain"}, [])
     host.run(["fhir-hook", "policy", "compile"], check=True)

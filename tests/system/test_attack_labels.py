@@ -37,18 +37,18 @@ def test_attack_a_container_label_names_a_looser_profile(
 ) -> None:
     options = ("--security-opt", "seccomp=unconfined", "--label", "io.fhir-hook.profile=test-loose")
     with watching(host, user) as records:
-        done = run(FHIR, "try", "keyctl", options=options, before=before, runtime=runtime, user=user, check=True)
-    assert tried(done.stdout) == {"keyctl": "EPERM"}
+        done = run(FHIR, "try", "seccomp", options=options, before=before, runtime=runtime, user=user, check=True)
+    assert tried(done.stdout) == {"seccomp": "EPERM"}
     assert [profile["name"] for profile in only(records, event="decision")["profile"]] == ["hapi"]
 
 
 def test_an_image_s_own_label_names_its_profile(
     host: Host, run: Callable[..., Any], runtime: str, before: tuple[str, ...]
 ) -> None:
-    """What the attack above would get if it worked: test-loose allows keyctl and CAP_KILL."""
+    """What the attack above would get if it worked: test-loose allows seccomp(2) and CAP_KILL."""
     tag = host.derive(PLAIN, "named:loose", "--label", "io.fhir-hook.profile=test-loose")
     more = {"options": ("--privileged",), "before": before, "runtime": runtime, "check": True}
-    assert tried(run(tag, "try", "keyctl", "bpf", **more).stdout) == {"keyctl": "OK", "bpf": "EPERM"}
+    assert tried(run(tag, "try", "seccomp", "bpf", **more).stdout) == {"seccomp": "OK", "bpf": "EPERM"}
     assert int(parse_status(run(tag, "status", **more).stdout)["CapBnd"], 16) == 1 << 5
 
 

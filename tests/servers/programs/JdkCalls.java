@@ -89,7 +89,7 @@ public class JdkCalls {
   }
 
   static Object asynchronous() throws Exception {
-    try (var file = AsynchronousFileChannel.open(DIR.resolve("n"), StandardOpenOption.WRITE)) {
+    try (var file = AsynchronousFileChannel.open(DIR.resolve("o"), StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
       return file.write(ByteBuffer.wrap(new byte[10]), 0).get();
     }
   }

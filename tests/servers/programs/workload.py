@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """A FHIR client that uses a server as its clients do, and counts what did not come back as FHIR says.
 
-    workload.py URL [FEATURE...] [--load SECONDS] [--clients N]
+    workload.py URL [FEATURE...] [--load SECONDS] [--clients N] [--examples FILE]
 
-FEATURE: update delete history xml transaction validate patch. Metadata, create, read and search are always done.
+FEATURE: update patch vread history paging xml transaction chained validate delete. Metadata, create, read and search
+are always done; with --examples also the creation of every resource in FILE, one JSON document a line.
 Prints one JSON object: {"requests": N, "wrong": ["METHOD path: what came back"...]}; ends with 1 when something was.
 """
 
@@ -13,10 +14,12 @@ import argparse
 import http.client
 import json
 import random
+import ssl
 import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 JSON = "application/fhir+json"
@@ -29,7 +32,15 @@ class Client:
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url)
         self.base = parts.path.rstrip("/")
-        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=60)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "https":
+            # the certificate is the server's own, made at its start
+            anyone = ssl._create_unverified_context()
+            self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=60, context=anyone
+            )
+        else:
+            self.connection = http.client.HTTPConnection(host, port, timeout=60)
         self.requests = 0
         self.wrong: list[str] = []
 
@@ -87,7 +98,7 @@ def every_step(client: Client, features: set[str]) -> None:
     _, text = client.ask("GET", f"Patient/{id}")
     client.expect(family.encode() in text, "read", text)
     _, text = client.ask("GET", f"Patient?family={family}")
-    client.expect(json.loads(text).get("total") == 1 and id.encode() in text, "search", text)
+    client.expect(json.loads(text).get("total", 1) == 1 and id.encode() in text, "search", text)
     client.ask("GET", "Patient/none-of-this-id", wants=(404,))
     client.ask("POST", "Patient", b"{this is no JSON", wants=(400, 422))
     # larger than the buffers of servers, and than a segment of TCP
@@ -114,11 +125,34 @@ def patch(client: Client, id: str, family: str) -> None:
     client.expect(b"other" in text, "read after patch", text)
 
 
+def vread(client: Client, id: str, family: str) -> None:
+    """The first version of a patient."""
+    _, text = client.ask("GET", f"Patient/{id}/_history/1")
+    client.expect(family.encode() in text and b"1974-12-25" not in text, "vread", text)
+
+
 def history(client: Client, id: str, family: str) -> None:
-    """All versions of a patient, and the first."""
+    """All versions of a patient."""
     _, text = client.ask("GET", f"Patient/{id}/_history")
     client.expect(len(json.loads(text).get("entry", [])) >= 2, "history", text)
-    client.ask("GET", f"Patient/{id}/_history/1")
+
+
+def paging(client: Client, id: str, family: str) -> None:
+    """A search whose answer comes in pages of two, followed to its end."""
+    made = {create(client, f"{family}Paged") for _ in range(5)}
+    path, seen = f"Patient?family={family}Paged&_count=2", set()
+    for _ in range(5):
+        _, text = client.ask("GET", path)
+        bundle = json.loads(text)
+        page = {entry["resource"]["id"] for entry in bundle.get("entry", [])}
+        client.expect(1 <= len(page) <= 2 and not page & seen, "a page", text)
+        seen |= page
+        following = [link["url"] for link in bundle.get("link", []) if link["relation"] == "next"]
+        if not following:
+            break
+        parts = urllib.parse.urlsplit(following[0])
+        path = parts.path.removeprefix(client.base).lstrip("/") + "?" + parts.query
+    client.expect(seen == made, "all pages", repr(seen ^ made).encode())
 
 
 def xml(client: Client, id: str, family: str) -> None:
@@ -145,6 +179,10 @@ def transaction(client: Client, id: str, family: str) -> None:
     ]
     _, text = client.ask("POST", "", {"resourceType": "Bundle", "type": "transaction", "entry": entries})
     client.expect(text.count(b"201 Created") == 2, "transaction", text)
+
+
+def chained(client: Client, id: str, family: str) -> None:
+    """A search by a property of what is referred to, after the transaction."""
     _, text = client.ask("GET", f"Observation?subject:Patient.family={family}Bundle&_include=Observation:subject")
     client.expect(b"valueQuantity" in text, "chained search", text)
 
@@ -162,13 +200,16 @@ def delete(client: Client, id: str, family: str) -> None:
     client.ask("GET", f"Patient/{id}", wants=(404, 410))
 
 
-# delete comes last: the others need the patient
+# in this order: delete comes last, since the others need the patient
 STEPS = {
     "update": update,
     "patch": patch,
+    "vread": vread,
     "history": history,
+    "paging": paging,
     "xml": xml,
     "transaction": transaction,
+    "chained": chained,
     "validate": validate,
     "delete": delete,
 }
@@ -194,6 +235,15 @@ def mix(client: Client, until: float) -> None:
         elif len(ids) > 1:
             ids.remove(id)
             client.ask("DELETE", f"Patient/{id}", wants=(200, 204))
+
+
+def examples(client: Client, file: Path) -> None:
+    """Creates every resource of a file, and reads it again."""
+    for line in file.read_text().splitlines():
+        kind = json.loads(line)["resourceType"]
+        answer, _ = client.ask("POST", kind, line.encode(), wants=(201,))
+        place = (answer.getheader("Location") or "").split("/_history/")[0]
+        client.ask("GET", f"{kind}/{place.rsplit('/', 1)[-1]}")
 
 
 def load(url: str, seconds: float, clients: int) -> list[Client]:
@@ -222,9 +272,12 @@ def main() -> int:
     parser.add_argument("features", nargs="*", choices=[*STEPS, []])
     parser.add_argument("--load", type=float, default=0)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--examples", type=Path)
     given = parser.parse_args()
     first = Client(given.url)
     every_step(first, set(given.features))
+    if given.examples:
+        examples(first, given.examples)
     clients = [first, *(load(given.url, given.load, given.clients) if given.load else [])]
     wrong = [line for client in clients for line in client.wrong]
     print(json.dumps({"requests": sum(client.requests for client in clients), "wrong": wrong[:20]}))
