@@ -45,6 +45,7 @@ venv: $(VENV)/.ready ## make the virtual environment of the tests
 
 images: deps ## build the test images (kept in the user's cache)
 	@tests/host/enter --net tests/images/build
+	@tests/host/enter --net tests/audit/go/build >/dev/null
 
 lint: $(VENV)/.ready ## ruff, mypy, shellcheck, import contracts
 	$(VENV)/bin/ruff check .
