@@ -8,6 +8,7 @@ if [ ! -e /data/fhirDB/service.properties ]; then
   echo "copying the database"
   cp -r /opt/fhir/fhirDB /data/fhirDB
 fi
+# shellcheck disable=SC2002  # the published image's entry point calls cat in pipes too
 memory=$(cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | tr -d '\n' || true)
 echo "memory limit: ${memory:-none}"
 secret=$(head -c 18 /dev/urandom | base64 | tr -d '/+=')
