@@ -82,7 +82,10 @@ def _append(there: list[Args], args: Args) -> None:
 def _deny(rules: Rules, rule: dict[str, Any], arch: str, stronger: bool) -> None:
     for name in _known(rule, arch):
         if "args" in rule:
-            rules.denied_under.setdefault(name, []).append((rule["args"], _errno(rule)))
+            args = sorted(rule["args"], key=lambda entry: int(entry["index"]))
+            if args in rules.under.get(name, []) and not stronger:
+                continue
+            rules.denied_under.setdefault(name, []).append((args, _errno(rule)))
             continue
         if name in rules.allowed and not stronger:
             continue

@@ -71,28 +71,36 @@ class _Group:
         self.name = source.name
         self.rules: dict[str, list[tuple[oci_seccomp.Condition, ...]]] = {}
         self.refused: dict[str, int] = {}
+        self.refused_under: dict[str, list[tuple[oci_seccomp.Condition, ...]]] = {}
         for rule in source.document["syscalls"]:
             if not expand.applies(rule, arch):
                 continue
             for call in rule["names"]:
                 if call not in expand.NUMBERS[arch]:
                     continue
-                if rule.get("action", ALLOW) == ERRNO and "args" in rule:
-                    continue
-                if rule.get("action", ALLOW) == ERRNO:
-                    self.refused[call] = rule.get("errnoRet", oci_seccomp.EPERM)
-                else:
-                    conditions = tuple(oci_seccomp.condition(entry) for entry in rule.get("args", ()))
+                conditions = tuple(oci_seccomp.condition(entry) for entry in rule.get("args", ()))
+                if rule.get("action", ALLOW) == ALLOW:
                     self.rules.setdefault(call, []).append(conditions)
+                elif conditions:
+                    self.refused_under.setdefault(call, []).append(conditions)
+                else:
+                    self.refused[call] = rule.get("errnoRet", oci_seccomp.EPERM)
 
     def covers(self, need: Need) -> bool:
-        """Whether a rule allows it; conditions on arguments that were not recorded are taken not to hold."""
+        """Whether a rule allows it; of a call whose arguments were not recorded the group's own conditions are taken."""
+        return not need.values and need.call in self.rules or self._holds(self.rules, need)
+
+    def refuses(self, need: Need) -> bool:
+        """Whether a rule denies it with an errno on which callers fall back."""
+        return self._holds(self.refused_under, need)
+
+    @staticmethod
+    def _holds(rules: Mapping[str, Sequence[tuple[oci_seccomp.Condition, ...]]], need: Need) -> bool:
         values = dict(need.values)
-        unknown = need.call in SHAPES and SHAPES[need.call].filtered and not values
-        for conditions in self.rules.get(need.call, ()):
-            if unknown or all(cond[0] in values and oci_seccomp.holds(cond, _six(values)) for cond in conditions):
-                return True
-        return False
+        return any(
+            all(cond[0] in values and oci_seccomp.holds(cond, _six(values)) for cond in conditions)
+            for conditions in rules.get(need.call, ())
+        )
 
 
 def _six(values: Mapping[int, int]) -> list[int]:
@@ -117,7 +125,7 @@ def propose(recording: Recording, sources: Sources, name: str, labels: Mapping[s
         needs.append(Need("clone", ((0, 0),), "in the place of clone3", recording.phases_of("clone3")))
     chosen = _choose(candidates, needs, base, recording.calls)
     included = [*base, *(groups[group.name] for group in chosen)]
-    rest = [need for need in needs if not _covered(included, need)]
+    rest = [n for n in needs if not _covered(included, n) and not any(group.refuses(n) for group in included)]
     document = _document(recording, name, chosen, rest, labels)
     findings = _check(document, sources, name)
     return Proposal(document, tuple(chosen), fall_back, unnamed, tuple(findings))

@@ -16,7 +16,7 @@ from fhir_hook.authoring.complement import RANGE_BITS
 from fhir_hook.authoring.source import RUNTIME_BASES, Sources
 from fhir_hook.core import condition as algebra
 from fhir_hook.core import oci_seccomp
-from fhir_hook.core.oci_seccomp import ALLOW, EPERM, ERRNO, Meaning
+from fhir_hook.core.oci_seccomp import ALLOW, ENOSYS, EPERM, ERRNO, Meaning
 from fhir_hook.review import cases
 
 Conjunction = tuple[cases.Condition, ...]
@@ -121,6 +121,7 @@ def _rest(meaning: Meaning, arch: str, covered: dict[str, expand.Rules], notes: 
                 plain.append(call)
         elif call not in there.always:
             rules += _conditional(call, conjunctions, there, notes)
+            rules += _refusals(call, meaning, there)
     if plain:
         rules.insert(0, {"names": plain, "action": ALLOW})
     rules += [{"names": names, "action": ERRNO, "errnoRet": errno} for errno, names in sorted(refused.items())]
@@ -165,6 +166,20 @@ def _conditional(
         args = [{"index": i, "value": v, "valueTwo": v2, "op": op} for i, op, v, v2 in algebra.simplify(found)]
         if args not in known:
             entries.append({"names": [call], "action": ALLOW, "args": args})
+    return entries
+
+
+def _refusals(call: str, meaning: Meaning, there: expand.Rules) -> list[dict[str, Any]]:
+    """Arguments that are denied with an errno of their own, which no profile would give by itself."""
+    known = [args for args, _ in there.denied_under.get(call, [])]
+    entries = []
+    for rule in meaning.rules.get(call, []):
+        action, errno = rule.answer
+        if action != ERRNO or errno in (EPERM, ENOSYS) or not all(map(oci_seccomp.plain, rule.conditions)):
+            continue
+        args = [{"index": i, "value": v, "valueTwo": v2, "op": op} for i, op, v, v2 in algebra.simplify(rule.conditions)]
+        if args not in known:
+            entries.append({"names": [call], "action": ERRNO, "errnoRet": errno, "args": args})
     return entries
 
 

@@ -236,6 +236,17 @@ def test_a_group_chooses_the_errno_for_some_arguments_of_a_call(folder: Folder) 
     assert answer(mine, "socket", AF_NETLINK, STREAM, 9) == answer(mine, "socket", AF_PACKET, RAW, 9) == EPERM
 
 
+def test_a_profile_allows_the_very_arguments_that_a_group_denies(folder: Folder) -> None:
+    values = ((2**32 - 1, AF_NETLINK), (15, RAW), (2**32 - 1, 9))
+    args = [
+        {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+        for index, (mask, value) in enumerate(values)
+    ]
+    folder.rules({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": args}, include=("process", "entry-point"))
+    compiled = {profile["name"]: profile for profile in compiling.compile_all(folder.load())[0]}
+    assert answer(compiled["mine"], "socket", AF_NETLINK, RAW, 9) == ALLOW
+
+
 def test_a_group_s_denial_only_chooses_the_errno(folder: Folder) -> None:
     folder.profile(seccomp={"include": ["process", "fall-backs"]})
     compiled = {profile["name"]: profile for profile in compiling.compile_all(folder.load())[0]}

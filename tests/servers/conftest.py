@@ -17,6 +17,8 @@ from servers import fhir_server, stack
 from servers.fhir_server import SETTINGS, Kind, Server
 from servers.stack import Daemon
 
+# Servers whose images take minutes to build: make test-servers runs them.
+collect_ignore = [] if fhir_server.FULL else ["test_server_keycloak.py", "test_server_liberty.py"]
 UIDS = itertools.count(100_000 + os.getpid() % 10_000 * 100)
 
 

@@ -47,7 +47,7 @@ FLAGS = {
     "Shenandoah": "-XX:+UseShenandoahGC",
 }
 SHELLS = {
-    "dash": "ls -l /etc | head -2 && cp -a /etc/passwd /tmp/p && mv /tmp/p /tmp/q && rm /tmp/q && id",
+    "dash": "ls -l /etc | head -2 && cp /etc/passwd /tmp/p && id",
     "bash": "for i in 1 2; do echo $i; done | sort -r | while read -r n; do (echo $n); done; [[ -x /bin/ls ]] && date",
 }
 
@@ -61,6 +61,7 @@ def _serves(serve: Callable[..., Server], kind: Kind, options: list[str], uid: i
             for command in ("Thread.print", "GC.heap_info", "JFR.check"):
                 server.exec("/opt/jre/bin/jcmd", "1", command)
             server.exec("/opt/jre/bin/jcmd", "1", "GC.heap_dump", "/tmp/dump.hprof")
+            server.exec("/bin/rm", "/tmp/dump.hprof")
         else:
             server.exec("/usr/bin/python3", "-c", "import asyncio, sqlite3, ssl, subprocess; subprocess.run(['id'])")
         for shell, script in SHELLS.items():

@@ -19,6 +19,9 @@ WORK: dict[str, Callable[[Daemon], None]] = {
     "prometheus": use_prometheus,
 }
 CANARY = "/probe/try"
+# Seen in complain mode only: crun waits for `start` behind the filter where no_new_privs is not set; what follows on a
+# timer_create that was let through.
+COMPLAINING = {"pselect6", "timer_settime", "timer_delete"}
 # a user of nobody else's may not open port 80
 NGINX = """
 pid /tmp/nginx.pid; error_log stderr; worker_processes 2; events {}
@@ -66,11 +69,12 @@ def test_complaining_finds_nothing_that_is_needed(
     """Without no_new_privs, so that the runtimes' own calls before execve and at exec are seen too."""
     name, runtime = where.split(":")
     more, ready = options(host, name)
-    tag = SOFTWARE[name].tag
-    settings(f'[[bind]]\nimage = "localhost/{tag}"\nprofile = "{name}"\nmode = "complain"\n')
+    # an image of its own: the client of PostgreSQL's work comes from the one that it is made of
+    tag = host.derive(SOFTWARE[name].tag, f"localhost/complaining-{name}:1", "--label", "complaining=1")
+    settings(f'[[bind]]\nimage = "{tag}"\nprofile = "{name}"\nmode = "complain"\n')
     free = ["--security-opt", "seccomp=unconfined", "--user", f"{uid}:{uid}", "-v", f"{programs(host)}:/probe:ro"]
     with KernelLog(uid) as log:
         all_of_it(daemon(name, *free, *more, runtime=runtime, tag=tag, **ready), log, WORK[name])
-    assert log.beyond(fallen_back(), CANARY) == {}
+    assert log.beyond(fallen_back() | COMPLAINING, CANARY) == {}
     assert log.by_runtime == {}
     assert set(log.codes) == {LOG}
