@@ -59,7 +59,7 @@ pytest: $(VENV)/.ready ## the tests alone, in the private host; T=... chooses
 test-servers: deps $(VENV)/.ready ## real servers in every combination, and on Debian 13 (slow)
 	@tests/host/enter --net tests/images/build
 	@tests/host/install-deps servers
-	@tests/host/enter --net tests/images/build on-trixie fhir-examples open-liberty keycloak
+	@tests/host/enter --net tests/images/build on-trixie fhir-examples open-liberty keycloak python-server node go-server helios
 	FHIR_HOOK_SERVERS=all tests/host/enter $(VENV)/bin/python -B -m pytest tests/servers
 
 test: ## everything: packages, images, lint, all tests
