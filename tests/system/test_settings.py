@@ -46,12 +46,12 @@ def test_bindings_by_name_pattern_and_id_come_before_labels(
         '[[bind]]\nimage = "localhost/bound/tool:1"\nprofile = "test-loose"\nmode = "complain"\n'
         '[[bind]]\nimage = "localhost/probe:hapi"\nprofile = "test-loose"\n'
     )
-    for tag, profile, keyctl in (
+    for tag, profile, seccomp in (
         (PLAIN, "hapi", "EPERM"), (other, "test-locked", "EPERM"),
         (FHIR, "test-loose", "OK"), (third, "test-loose", "OK"),
     ):  # fmt: skip
-        for done, records in _both(host, run, tag, "try", "keyctl", options=PRIVILEGED):
-            assert tried(done.stdout) == {"keyctl": keyctl}, tag
+        for done, records in _both(host, run, tag, "try", "seccomp", options=PRIVILEGED):
+            assert tried(done.stdout) == {"seccomp": seccomp}, tag
             decision = only(records, event="decision")
             assert (_profiles(records), decision["identified_by"]["by"]) == ([profile], "binding")
             assert decision["mode"] == ("complain" if tag == third else "enforce")
@@ -128,7 +128,7 @@ def _kernel_log(host: Host, mark: str) -> str:
 def test_what_becomes_of_an_image_that_only_a_generic_profile_fits(
     host: Host, settings: Settings, run: Callable[..., Any]
 ) -> None:
-    tag = host.derive(PLAIN, "only:generic", "--label", "name=IBM FHIR Server", "--label", "vendor=IBM")
+    tag = host.derive(PLAIN, "only:generic", "--label", "io.fhir-hook.kind=jvm")
     for done, records in _both(host, run, tag, "status", options=PRIVILEGED):
         status = parse_status(done.stdout)
         assert (status["Seccomp"], status["NoNewPrivs"], _profiles(records)) == ("2", "1", ["fhir-jvm"])
@@ -141,7 +141,8 @@ def test_what_becomes_of_an_image_that_only_a_generic_profile_fits(
     settings('generic = "complain"\nunknown_profile = "generic"\n')
     for done, records in _both(host, run, tag, *COMPLAINING, options=PRIVILEGED):
         _complains(done, records)
-    unknown = host.derive(PLAIN, "named:nowhere", "--label", "io.fhir-hook.profile=nowhere")
+    labels = ("--label", "io.fhir-hook.profile=nowhere", "--label", "io.fhir-hook.kind=jvm")
+    unknown = host.derive(PLAIN, "named:nowhere-jvm", *labels)
     for done, records in _both(host, run, unknown, "status"):
         assert done.returncode == 0
         assert _profiles(records) == ["fhir-jvm"]
@@ -150,15 +151,15 @@ def test_what_becomes_of_an_image_that_only_a_generic_profile_fits(
 
 @pytest.mark.usefixtures("kept")
 def test_two_profiles_of_equal_rank_are_both_in_force(host: Host, run: Callable[..., Any]) -> None:
-    """test-loose's own selector joins hapi's: keyctl is denied by the one, CAP_KILL is lost by the other."""
+    """test-loose's own selector joins hapi's: seccomp(2) is denied by the one, CAP_KILL is lost by the other."""
     path = Path("/etc/fhir-hook/profiles/test-loose.json")
     profile = json.loads(path.read_text())
     profile["match"] = [{"labels": {"org.opencontainers.image.source": {"pattern": "https://github.com/hapifhir/*"}}}]
     path.write_text(json.dumps(profile))
     host.run(["fhir-hook", "policy", "compile"], check=True)
-    for done, records in _both(host, run, FHIR, "sh", "-c", "status; try keyctl bpf", options=PRIVILEGED):
+    for done, records in _both(host, run, FHIR, "sh", "-c", "status; try seccomp bpf", options=PRIVILEGED):
         assert confined(parse_status(done.stdout))
-        assert {key: tried(done.stdout)[key] for key in ("keyctl", "bpf")} == {"keyctl": "EPERM", "bpf": "EPERM"}
+        assert {key: tried(done.stdout)[key] for key in ("seccomp", "bpf")} == {"seccomp": "EPERM", "bpf": "EPERM"}
         assert sorted(_profiles(records)) == ["hapi", "test-loose"]
         assert "FH206" in codes(only(records, event="decision"))
 
