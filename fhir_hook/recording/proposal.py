@@ -12,7 +12,7 @@ from fhir_hook.authoring.compile import compile_profile
 from fhir_hook.authoring.finding import Finding, errors
 from fhir_hook.authoring.source import RUNTIME_BASES, Source, Sources
 from fhir_hook.core import oci_seccomp
-from fhir_hook.core.oci_seccomp import ALLOW, ERRNO
+from fhir_hook.core.oci_seccomp import ALLOW
 from fhir_hook.recording.arguments import NEW_NAMESPACES, SHAPES, U32, Values
 from fhir_hook.recording.recording import PHASES, Recording, Seen
 
