@@ -87,7 +87,7 @@ class _Group:
                     self.refused[call] = rule.get("errnoRet", oci_seccomp.EPERM)
 
     def covers(self, need: Need) -> bool:
-        """Whether a rule allows it; of a call whose arguments were not recorded the group's own conditions are taken."""
+        """Whether a rule allows it; where no arguments were recorded, the group's own conditions are taken."""
         return not need.values and need.call in self.rules or self._holds(self.rules, need)
 
     def refuses(self, need: Need) -> bool:

@@ -177,7 +177,8 @@ def _refusals(call: str, meaning: Meaning, there: expand.Rules) -> list[dict[str
         action, errno = rule.answer
         if action != ERRNO or errno in (EPERM, ENOSYS) or not all(map(oci_seccomp.plain, rule.conditions)):
             continue
-        args = [{"index": i, "value": v, "valueTwo": v2, "op": op} for i, op, v, v2 in algebra.simplify(rule.conditions)]
+        simple = algebra.simplify(rule.conditions)
+        args = [{"index": i, "value": v, "valueTwo": v2, "op": op} for i, op, v, v2 in simple]
         if args not in known:
             entries.append({"names": [call], "action": ERRNO, "errnoRet": errno, "args": args})
     return entries
