@@ -11,8 +11,10 @@ fi
 # shellcheck disable=SC2002  # the published image's entry point calls cat in pipes too
 memory=$(cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | tr -d '\n' || true)
 echo "memory limit: ${memory:-none}"
-secret=$(head -c 18 /dev/urandom | base64 | tr -d '/+=')
-sed "s|@PASSWORD@|$secret|" /opt/fhir/bootstrap.template >/data/output/bootstrap.properties
-grep -q '^keystore_password=' /data/output/bootstrap.properties
-export keystore_password=$secret
+if [ ! -e /data/output/bootstrap.properties ]; then
+  secret=$(head -c 18 /dev/urandom | base64 | tr -d '/+=')
+  sed "s|@PASSWORD@|$secret|" /opt/fhir/bootstrap.template >/data/output/bootstrap.properties
+fi
+keystore_password=$(grep '^keystore_password=' /data/output/bootstrap.properties | sed 's/^[^=]*=//')
+export keystore_password
 exec /opt/ol/wlp/bin/server run fhir
