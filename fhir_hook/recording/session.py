@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fhir_hook.kernel import tracefs
 from fhir_hook.recording import joined, listening, subject
+from fhir_hook.recording.output import Output
 from fhir_hook.recording.podman import Podman
 from fhir_hook.recording.recorder import Recorder
 from fhir_hook.recording.recording import SERVE, START, STOP, Recording
@@ -213,23 +214,8 @@ class Session:
             yield lambda: False
             return
         pattern = re.compile(self._plan.mark)
-        reader = self._podman.begin("logs", "-f", self._what.container)
-        assert reader.stdout is not None
-        os.set_blocking(reader.stdout.fileno(), False)
-        text = ""
-
-        def matched() -> bool:
-            nonlocal text
-            with contextlib.suppress(BlockingIOError, TypeError):
-                text = (text + (reader.stdout.read() if reader.stdout else ""))[-65536:]
-            return any(pattern.search(line) for line in text.splitlines())
-
-        try:
-            yield matched
-        finally:
-            reader.kill()
-            reader.wait()
-            reader.stdout.close()
+        with Output(self._podman, self._what.container) as output:
+            yield lambda: any(pattern.search(line) for line in output.lines())
 
     def _served(self) -> None:
         """The workload if there is one, else until the subject or the user ends it."""
