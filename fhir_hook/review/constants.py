@@ -21,6 +21,10 @@ NETLINK_PROTOCOLS = {
     12: "NETLINK_NETFILTER", 13: "NETLINK_IP6_FW", 15: "NETLINK_KOBJECT_UEVENT", 16: "NETLINK_GENERIC",
     18: "NETLINK_SCSITRANSPORT", 20: "NETLINK_RDMA", 21: "NETLINK_CRYPTO", 22: "NETLINK_SMC",
 }  # fmt: skip
+CLOCKS = {
+    0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 2: "CLOCK_PROCESS_CPUTIME_ID", 3: "CLOCK_THREAD_CPUTIME_ID",
+    7: "CLOCK_BOOTTIME", 8: "CLOCK_REALTIME_ALARM", 9: "CLOCK_BOOTTIME_ALARM", 11: "CLOCK_TAI",
+}  # fmt: skip
 CLONE_FLAGS = {bit: f"CLONE_{name}" for bit, name in names.CLONE_FLAGS.items()}
 PRCTL = {
     31: "PR_TASK_PERF_EVENTS_DISABLE", 32: "PR_TASK_PERF_EVENTS_ENABLE", 34: "PR_MCE_KILL_GET", 50: "PR_SVE_SET_VL",
@@ -113,7 +117,7 @@ ARGUMENTS: dict[tuple[str, int], tuple[str, dict[int, str], bool]] = {
     ("mmap", 2): ("protection", MPROTECT, True),
     ("mprotect", 2): ("protection", MPROTECT, True),
     ("kill", 1): ("signal", {}, False),
-    ("timer_create", 0): ("clock", {0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 2: "CLOCK_PROCESS_CPUTIME_ID",
-                                    3: "CLOCK_THREAD_CPUTIME_ID"}, False),
+    ("timer_create", 0): ("clock", CLOCKS, False),
+    ("clock_nanosleep", 0): ("clock", CLOCKS, False),
 }  # fmt: skip
 ERRNO = {1: "EPERM", 2: "ENOENT", 13: "EACCES", 22: "EINVAL", 38: "ENOSYS", 95: "EOPNOTSUPP"}
