@@ -29,6 +29,9 @@ EXPECTED = {
     "close_range": "CPython's subprocess then closes one by one",
     "sysinfo": "qsort of the C library does without the size of memory",
 }
+# crun, whose program has no name in the container, waits for its start; with no_new_privs, which a plan sets, it
+# loads the filter after that.
+CRUN_WAITS = {("/", "pselect6"): 1}
 CANARY = "/probe/try"
 ALWAYS = ["plain:runc", "fhirstarter:runc"]
 MODES = [f"{name}:{runtime}" for name in KINDS for runtime in ("runc", "crun")] if FULL else ALWAYS
@@ -121,7 +124,7 @@ def test_complaining_finds_nothing_that_a_server_needs(
     with KernelLog(uid) as log:
         server = serve(KINDS[name], *options, *on_a_file(host), runtime=runtime)
         everything(server, log)
-    assert log.beyond(EXPECTED, CANARY) == {}
+    assert log.beyond(EXPECTED, CANARY) == (CRUN_WAITS if runtime == "crun" else {})
     assert log.by_runtime == {}
     assert set(log.codes) == {LOG}
 
