@@ -7,6 +7,7 @@ machine's first network namespace. The kernel log gets them when no daemon runs,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -22,6 +23,8 @@ LOG, ERRNO = 0x7FFC0000, 0x00050000
 ACTIONS_LOGGED = "/proc/sys/kernel/seccomp/actions_logged"
 NETLINK_AUDIT, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, READLOG, SO_RCVBUFFORCE = 9, 270, 1, 1, 33
 RECEIVE_BYTES = 16 << 20
+MOST_AT_ONCE = 20_000
+MOST_LOST = 1000
 HEADER = 16  # struct nlmsghdr
 SECCOMP = 1326
 _NAMES = {
@@ -29,7 +32,7 @@ _NAMES = {
     0xC00000B7: {number: name for name, number in AARCH64.items()},
 }
 _RECORD = re.compile(
-    r"audit\([0-9.]+:(?P<serial>\d+)\):.*? uid=(?P<uid>\d+) .*?ses=(?P<session>\d+) .*?pid=(?P<pid>\d+) "
+    r"audit\((?P<when>[0-9.]+):(?P<serial>\d+)\):.*? uid=(?P<uid>\d+) .*?ses=(?P<session>\d+) .*?pid=(?P<pid>\d+) "
     r'comm=(?P<comm>"[^"]*"|\S+) exe=(?P<exe>"[^"]*"|\S+) .*?arch=(?P<arch>[0-9a-f]+) syscall=(?P<number>\d+) '
     r".*?code=0x(?P<code>[0-9a-f]+)"
 )
@@ -43,7 +46,7 @@ class Denial:
     """One record: the call, the process (`pid` is the machine's), its audit session, and what the filter did.
 
     `code` is LOG (would be denied), ERRNO (was denied) or one of the kernel's other actions. comm and exe are what a
-    process calls itself: they may hold anything.
+    process calls itself: they may hold anything. `when` is the kernel's time of it, in seconds since the epoch.
     """
 
     serial: int
@@ -54,6 +57,7 @@ class Denial:
     uid: int
     session: int
     code: int
+    when: float = 0.0
 
 
 def parse(text: str) -> Denial | None:
@@ -73,6 +77,7 @@ def parse(text: str) -> Denial | None:
         uid=int(found["uid"]),
         session=int(found["session"]),
         code=int(found["code"], 16) & 0xFFFF0000,
+        when=float(found["when"]),
     )
 
 
@@ -87,14 +92,19 @@ def _text(value: str) -> str:
 
 
 class Reader:
-    """A context that reads records from now on. `lost` says what got lost, in words, `ways` which ways work here."""
+    """A context that reads records from now on. `lost` says what got lost, in words, `ways` which ways work here.
 
-    def __init__(self) -> None:
+    With `earlier` it begins with those that the kernel log still holds.
+    """
+
+    def __init__(self, earlier: bool = False) -> None:
         """Raises OSError when neither way may be read."""
         self.lost: list[str] = []
         self.ways: list[str] = []
         self._seen: set[int] = set()
-        self._kmsg = self._open_kmsg()
+        self._before: set[int] = set()
+        self._by_audit = False
+        self._kmsg = self._open_kmsg(os.SEEK_SET if earlier else os.SEEK_END)
         self._audit = self._open_audit()
         if self._kmsg < 0 and self._audit is None:
             raise PermissionError(errno.EPERM, "neither the kernel log nor the audit records may be read")
@@ -116,10 +126,10 @@ class Reader:
             self._audit.close()
             self._audit = None
 
-    def _open_kmsg(self) -> int:
+    def _open_kmsg(self, whence: int) -> int:
         try:
             descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            os.lseek(descriptor, 0, os.SEEK_END)
+            os.lseek(descriptor, 0, whence)
         except OSError:
             return -1
         self.ways.append("kernel log")
@@ -131,7 +141,8 @@ class Reader:
         except OSError:
             return None
         try:
-            audit.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
+            with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN the usual room has to do
+                audit.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
             audit.bind((0, 0))
             audit.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, READLOG)
             audit.setblocking(False)
@@ -142,7 +153,7 @@ class Reader:
         return audit
 
     def read(self, seconds: float) -> list[Denial]:
-        """Wait for records, at most so long, and return those that are new."""
+        """Wait for records, at most so long, and return those that are new: MOST_AT_ONCE of each way at most."""
         descriptors = [self._kmsg] if self._kmsg >= 0 else []
         if self._audit is not None:
             descriptors.append(self._audit.fileno())
@@ -150,38 +161,48 @@ class Reader:
         found = [parse(text) for text in [*self._from_audit(), *self._from_kmsg()]]
         new = []
         for denial in found:
-            if denial is not None and denial.serial not in self._seen:
+            if denial is not None and denial.serial not in self._seen and denial.serial not in self._before:
                 self._seen.add(denial.serial)
                 new.append(denial)
+        if len(self._seen) > 4 * MOST_AT_ONCE:
+            self._before, self._seen = self._seen, set()
         return new
+
+    def _lose(self, what: str) -> None:
+        if len(self.lost) < MOST_LOST:
+            self.lost.append(what)
 
     def _from_audit(self) -> list[str]:
         texts: list[str] = []
-        while self._audit is not None:
+        while self._audit is not None and len(texts) < MOST_AT_ONCE:
             try:
                 message = self._audit.recv(65536)
             except BlockingIOError:
                 break
             except OSError as error:
-                self.lost.append(f"audit records overran: {error.strerror}")
+                self._lose(f"audit records overran: {error.strerror}")
                 continue
             if len(message) > HEADER and int.from_bytes(message[4:6], "little") == SECCOMP:
                 texts.append(message[HEADER:].decode(errors="replace"))
+                self._by_audit = True
         return texts
 
     def _from_kmsg(self) -> list[str]:
         texts: list[str] = []
-        while self._kmsg >= 0:
+        while self._kmsg >= 0 and len(texts) < MOST_AT_ONCE:
             try:
                 text = os.read(self._kmsg, 8192).decode(errors="replace")
             except BlockingIOError:
                 break
             except BrokenPipeError:
-                self.lost.append("the kernel log was overwritten before it was read")
+                if not self._by_audit:  # else all of it came that way
+                    self._lose("the kernel log was overwritten before it was read")
                 continue
-            if _LOST.search(text):
-                self.lost.append(text.partition(";")[2].strip() or text)
-            if f"type={SECCOMP} " in text:
+            if _LOST.search(text) and not (self._by_audit and "suppressed" in text):
+                self._lose(text.partition(";")[2].strip() or text)
+            # Others than the kernel can write there too, under another facility than its own (printk, kmsg).
+            level = text.partition(",")[0]
+            if f"type={SECCOMP} " in text and level.isdigit() and int(level) < 8:
                 texts.append(text)
         return texts
 
