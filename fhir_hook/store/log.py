@@ -48,9 +48,10 @@ def directory() -> str:
         return paths.LOG_DIRECTORY
 
 
-def append(fields: dict[str, Any]) -> dict[str, Any]:
+def append(fields: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
     """Append one record and return it as written, with time, seq, prev, user, host and boot added.
 
+    `user` is who this process is, unless it acts for another.
     Raises LogError when it is not durable in the log; then no trace of it is left there.
     """
     where = directory()
@@ -58,7 +59,7 @@ def append(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         fd = locked(where, path)
         try:
-            return _append(fd, path, fields)
+            return _append(fd, path, fields, user)
         finally:
             posix.close(fd)
     except OSError as error:
@@ -100,7 +101,7 @@ def _open(where: str, path: str) -> int:
         return files.open_regular(path, flags)[0]
     except FileNotFoundError:
         pass
-    _make_directories(where)
+    make_directories(where)
     try:
         fd = posix.open(path, flags | posix.O_CREAT | posix.O_EXCL, 0o640)
     except FileExistsError:
@@ -109,14 +110,15 @@ def _open(where: str, path: str) -> int:
     return fd
 
 
-def _make_directories(path: str) -> None:
+def make_directories(path: str) -> None:
+    """Make a directory and those above it, as far as they are missing; raises OSError."""
     try:
         posix.mkdir(path, 0o750)
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make_directories(path.rpartition("/")[0])
-        _make_directories(path)  # another first writer may have been as quick
+        make_directories(path.rpartition("/")[0])
+        make_directories(path)  # another first writer may have been as quick
 
 
 def lock(fd: int, path: str) -> None:
@@ -144,14 +146,14 @@ class End:
         self.prev = prev
 
 
-def _append(fd: int, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _append(fd: int, path: str, fields: dict[str, Any], user: dict[str, Any] | None) -> dict[str, Any]:
     end = end_of(fd, path)
     torn, lines = end.torn, []
     if torn:
         recovery = {"event": "recovery", "torn": {"bytes": len(torn), "sha256": sha256_hex(torn)}}
         lines.append(encoded(stamped(recovery, end), path))
         end = End(end.size, b"", end.seq + 1, sha256_hex(lines[0]))
-    record = stamped(fields, end)
+    record = stamped(fields, end, user)
     lines.append(encoded(record, path))
     if torn:
         posix.ftruncate(fd, end.size)
@@ -187,14 +189,14 @@ def _seq(line: bytes) -> int | None:
     return seq if isinstance(seq, int) else None
 
 
-def stamped(fields: dict[str, Any], end: End) -> dict[str, Any]:
+def stamped(fields: dict[str, Any], end: End, user: dict[str, Any] | None = None) -> dict[str, Any]:
     """The record that follows `end`: `fields` with time, seq, prev, user, host and boot."""
     return {
         "time": timestamp(time.time_ns()),
         "seq": end.seq,
         "prev": end.prev,
         **fields,
-        "user": {"uid": files.outer_uid(), "login": _login()},
+        "user": user or {"uid": files.outer_uid(), "login": _login()},
         "host": posix.uname().nodename,
         "boot": _read_line("/proc/sys/kernel/random/boot_id"),
     }

@@ -1,0 +1,235 @@
+"""The collector: users' records reach the host's log, and nothing that a user does gets further than that."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import signal
+import subprocess
+import time
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from audit.conftest import killing
+from collect.conftest import Collecting, UserLog
+from fhir_hook.collect.server import PER_USER
+from fhir_hook.collect.users import Limits
+
+DAEMON, WWW = pwd.getpwnam("daemon").pw_uid, pwd.getpwnam("www-data").pw_uid
+
+
+def sound(collecting: Collecting) -> bool:
+    """Whether the host's log is whole."""
+    done = collecting.bench("log", "--json")
+    return done.returncode == 0
+
+
+def test_records_come_in_order_with_the_user_that_the_kernel_names_and_their_place(collecting: Collecting) -> None:
+    log = UserLog()
+    sent = [log.append(profile=[{"name": "hapi"}]), log.append(event="outcome", seen="count", decided_by=0)]
+    assert collecting.results("daemon", sent) == ["taken", "taken"]
+    first, second = collecting.records()
+    assert (first["event"], first["decision"]) == ("decision", "confined")
+    assert first["container"] == {"id": "c" * 64, "name": "fhir"} and first["profile"] == [{"name": "hapi"}]
+    assert first["user"] == {"uid": DAEMON, "login": None} and first["host"] != "another"
+    assert first["from"] == {
+        "log": "rootless", "uid": DAEMON, "seq": 0, "prev": "0" * 64, "digest": sha256(sent[0]).hexdigest(),
+        "time": "2026-11-21T10:00:00.000000Z",
+    }  # fmt: skip
+    assert second["from"]["prev"] == first["from"]["digest"] and second["from"]["decided_by"] == 0
+    assert "decided_by" not in second and second["seen"] == "count"
+    assert sound(collecting)
+
+
+def test_what_is_sent_again_is_there_once_whether_or_not_the_collector_was_restarted(collecting: Collecting) -> None:
+    log = UserLog()
+    sent = [log.append() for _ in range(5)]
+    assert collecting.results("daemon", sent) == ["taken"] * 5
+    assert collecting.results("daemon", sent) == ["known"] * 5
+    collecting.stop()
+    collecting.start()
+    assert collecting.results("daemon", [*sent[3:], log.append()]) == ["known", "known", "taken"]
+    collecting.stop(signal.SIGKILL)
+    (collecting.bench.sandbox.state / "collect").unlink()
+    collecting.start()
+    assert collecting.results("daemon", sent) == ["known"] * 5
+    assert [r["from"]["seq"] for r in collecting.records()] == list(range(6))
+
+
+def test_users_are_apart(collecting: Collecting) -> None:
+    one, other = UserLog("one"), UserLog("other")
+    assert collecting.results("daemon", [one.append()]) == ["taken"]
+    assert collecting.results("www-data", [other.append(), other.append()]) == ["taken", "taken"]
+    assert collecting.results("daemon", [one.append()]) == ["taken"]
+    found = [(r["user"]["uid"], r["from"]["seq"], r["container"]["name"]) for r in collecting.records()]
+    assert found == [(DAEMON, 0, "one"), (WWW, 0, "other"), (WWW, 1, "other"), (DAEMON, 1, "one")]
+
+
+def test_a_gap_and_a_log_that_began_anew_are_on_record(collecting: Collecting) -> None:
+    log, anew = UserLog(), UserLog("anew")
+    lines = [log.append() for _ in range(4)]
+    assert collecting.results("daemon", [lines[0], lines[3]]) == ["taken", "taken"]
+    assert collecting.results("daemon", [lines[1]]) == ["known"]
+    assert collecting.results("daemon", [anew.append(), anew.append()]) == ["taken", "taken"]
+    found = [(r["from"]["seq"], r["from"].get("gap", False), r["container"]["name"]) for r in collecting.records()]
+    assert found == [(0, False, "fhir"), (3, True, "fhir"), (0, True, "anew"), (1, False, "anew")]
+
+
+def test_attack_a_record_that_says_who_it_is_from(collecting: Collecting) -> None:
+    lie = {"log": "host", "uid": 0, "seq": 99}
+    log = UserLog()
+    line = log.append(user={"uid": 0, "login": 0}, owner=0, what="unobservable", **{"from": lie}, boot="0", uid=0)
+    assert collecting.results("daemon", [line]) == ["taken"]
+    (record,) = collecting.records()
+    assert record["user"]["uid"] == DAEMON == record["from"]["uid"] and record["from"]["log"] == "rootless"
+    assert "owner" not in record and "what" not in record and record["boot"] != "0"
+
+
+@pytest.mark.parametrize("event", ["log", "policy", "hook", "recovery", "watch", "denial", "collect", "mode", "key"])
+def test_attack_events_that_are_the_hosts_own(collecting: Collecting, event: str) -> None:
+    """What a user's log says of itself keeps its place in the order, and nothing else."""
+    line = UserLog().append(event=event, what="key", new="evil+key", result="rotated", container={"id": "e"})
+    assert collecting.results("daemon", [line]) == ["taken"]
+    (record,) = collecting.records()
+    assert (record["event"], record["what"], record["from"]["event"]) == ("collect", "other", event)
+    assert "evil" not in json.dumps(record) and "container" not in record
+
+
+HOSTILE: dict[str, bytes] = {
+    "no JSON": b"x\n",
+    "half a record": UserLog().append()[:100],
+    "two lines": UserLog().append() * 2,
+    "no object": b"[1]\n",
+    "no seq": b'{"event":"decision"}\n',
+    "a seq that is no number": UserLog().append(seq="0"),
+    "a seq that is true": UserLog().append(seq=True),
+    "a huge seq": UserLog().append(seq=10**30),
+    "a prev that is none": UserLog().append(prev="x" * 64),
+    "an event that is none": UserLog().append(event="decision\n"),
+    "deep": b'{"seq":0,"prev":"' + b"0" * 64 + b'","event":"decision","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}\n",
+    "a key twice": UserLog().append().replace(b'"seq":0', b'"seq":0,"seq":1'),
+    "NaN": UserLog().append(duration_us=float("nan")),
+    "not UTF-8": UserLog().append().replace(b"fhir", b"\xff\xfe"),
+    "too long": UserLog().append(x=["y" * 60_000, "y" * 10_000]),
+    "nothing at all": b"\0" * 65_535,
+}
+
+
+@pytest.mark.parametrize("what", sorted(HOSTILE))
+def test_attack_what_is_no_record_is_refused_and_said_once(collecting: Collecting, what: str) -> None:
+    results = [collecting.results("daemon", [HOSTILE[what]]) for _ in range(3)]
+    assert results == [["refused"]] * 3
+    said = [r for r in collecting.bench.sandbox.records if r["event"] == "collect"]
+    assert [(r["what"], r["user"]["uid"]) for r in said] == [("refused", DAEMON)]
+    assert collecting.records() == [] and collecting.results("daemon", [UserLog().append()]) == ["taken"]
+
+
+def test_attack_hostile_text_is_bounded_and_escaped(collecting: Collecting) -> None:
+    text = "\x1b[2J\u2028\u202e\U0001f4a9\n" * 80
+    log = UserLog(text)
+    line = log.append(image={"names": [text] * 6, text: text}, reasons=[{"code": text, "text": "\ud800"}])
+    assert collecting.results("daemon", [line]) == ["taken"]
+    raw = collecting.bench.lines()[-1]
+    assert raw.isascii() and raw.count(b"\n") == 1 and b"\x1b" not in raw
+    (record,) = collecting.records()
+    assert len(json.dumps(record["container"]["name"])) <= 530 and sound(collecting)
+    shown = collecting.bench("log", check=True).stdout
+    assert "\x1b" not in shown and "\u202e" not in shown
+
+
+def test_attack_a_hundred_mebibytes_in_one_packet(collecting: Collecting) -> None:
+    """The kernel lets no such packet through; what fits its buffers is still longer than a record."""
+    answers = collecting.results("daemon", [b"x" * (100 << 20), b"x" * 150_000])
+    assert answers == ["Message too long", "refused"]
+    assert collecting.memory() < 100_000
+
+
+def test_attack_a_user_who_floods_waits_and_takes_nothing_from_others(collecting: Collecting) -> None:
+    log, most = UserLog(), Limits().minute[0]
+    lines = [log.append() for _ in range(most * 3)]
+    began = time.monotonic()
+    answers = collecting.send("daemon", lines)
+    assert time.monotonic() - began < 30
+    taken = [a["result"] for a in answers].count("taken")
+    assert most <= taken <= 2 * most  # a minute may have ended meanwhile
+    waits = [answer for answer in answers if answer["result"] == "later"]
+    assert waits and 1 <= waits[0]["seconds"] <= 61
+    assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
+    assert [a["result"] for a in collecting.send("daemon", lines[taken : taken + 1])] == ["later"]
+    said = [r for r in collecting.bench.sandbox.records if r.get("what") == "later"]
+    assert [r["user"]["uid"] for r in said] == [DAEMON]
+
+
+def test_attack_a_user_who_connects_and_says_nothing(collecting: Collecting) -> None:
+    clients = [collecting.client("daemon") for _ in range(3 * PER_USER)]
+    try:
+        time.sleep(1)
+        assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
+        # a connection that says nothing is closed, and its place is free
+        time.sleep(11)
+        assert collecting.results("daemon", [UserLog().append()]) == ["taken"]
+    finally:
+        for client in clients:
+            client.kill()
+            client.communicate()
+
+
+def test_attack_a_user_who_does_not_read_the_answers(collecting: Collecting) -> None:
+    code = (
+        "import socket, sys, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.connect(sys.argv[1])\n"
+        "try:\n for _ in range(100000): s.send(b'x')\nexcept OSError: pass\ntime.sleep(30)"
+    )
+    argv = ["/usr/bin/python3", "-I", "-c", code, str(collecting.socket)]
+    client = subprocess.Popen(argv, user=DAEMON, group=DAEMON)
+    try:
+        time.sleep(2)
+        assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
+        assert collecting.alive
+    finally:
+        client.kill()
+        client.wait()
+
+
+def test_root_and_ids_that_belong_to_nobody_are_turned_away(collecting: Collecting) -> None:
+    assert collecting.results("root", [UserLog().append()]) == ["refused"]
+    code = (
+        "import socket, sys\ns = socket.socket(1, 5)\ns.connect(sys.argv[1])\n"
+        "s.send(b'x')\nprint(s.recv(999).decode())"
+    )
+    argv = ["/usr/bin/python3", "-I", "-c", code, str(collecting.socket)]
+    done = subprocess.run(argv, user=1_099_999, group=1_099_999, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["result"] == "refused"
+    assert collecting.records() == []
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync", "sendto", "rename", "recvmsg"])
+def test_kill_9_at_every_boundary_loses_nothing_that_was_acknowledged_and_doubles_nothing(
+    stopped: Collecting, call: str
+) -> None:
+    log, acknowledged, at = UserLog(), 0, 0
+    lines = [log.append() for _ in range(20)]
+    for argv in killing(call, []):
+        stopped.start([argv[0], "-D", *argv[1:]])
+        answers: list[dict[str, Any]] = stopped.send("daemon", lines[at : at + 4])
+        for answer in answers:
+            if answer["result"] not in ("taken", "known"):
+                break
+            at += 1
+        acknowledged = max(acknowledged, at)
+        stopped.end()
+        seqs = [r["from"]["seq"] for r in stopped.records()]
+        assert seqs == sorted(set(seqs)) and set(range(acknowledged)) <= set(seqs)
+        if at >= 16:
+            break
+    stopped.start()
+    assert set(stopped.results("daemon", lines[at:])) <= {"taken", "known"}
+    assert [r["from"]["seq"] for r in stopped.records()] == list(range(20)) and sound(stopped)
+
+
+def test_a_socket_that_systemd_passes_is_taken(stopped: Collecting) -> None:
+    socket = ["systemd-socket-activate", "--seqpacket", "-l", str(stopped.socket), "-E", "PYTHONPATH"]
+    stopped.start(socket)
+    stopped.socket.chmod(0o666)
+    assert stopped.results("daemon", [UserLog().append()]) == ["taken"]
