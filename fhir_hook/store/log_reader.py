@@ -33,7 +33,7 @@ def entries(path: Path) -> Iterator[Entry]:
     OSError."""
     if not path.is_dir():
         with path.open("rb") as lines:
-            yield from _entries(path, lines, FIRST_PREV, 0)
+            yield from chained(path, lines, FIRST_PREV, 0)
         return
     prev: str | None = FIRST_PREV
     seq = 0
@@ -46,7 +46,7 @@ def entries(path: Path) -> Iterator[Entry]:
             with part.opened() as fd, os.fdopen(os.dup(fd), "rb") as lines:
                 lines.seek(0)
                 entry = None
-                for entry in _entries(part.path, lines, prev, seq):
+                for entry in chained(part.path, lines, prev, seq):
                     prev, seq = entry.digest, entry.next
                     yield entry
 
@@ -62,7 +62,8 @@ def _opens_a_segment(part: segments.Part) -> bool:
     return isinstance(record, dict) and (record.get("event"), record.get("what")) == ("log", "segment")
 
 
-def _entries(path: Path, lines: Iterable[bytes], prev: str | None, seq: int) -> Iterator[Entry]:
+def chained(path: Path, lines: Iterable[bytes], prev: str | None, seq: int) -> Iterator[Entry]:
+    """Yield lines as entries; the first should carry `seq`, and `prev` unless that is None."""
     for number, line in enumerate(lines, 1):
         entry = _entry(path, number, line, prev, seq)
         prev = entry.digest = sha256_hex(line)

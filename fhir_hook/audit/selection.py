@@ -1,0 +1,105 @@
+"""Which records are meant: a filter over what records say, whatever they say.
+
+Records come from files that anybody may have written: every member can be missing or of another type than it should be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """A record is meant if it meets every member that is set.
+
+    `container` is a name or the start of an id, `image` a part of a name or the start of an id, `user` a uid (of the
+    process or of the login), `profile` a name, `name version`, or the start of a digest; `code` is that of a reason or
+    finding.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    container: str = ""
+    image: str = ""
+    decision: str = ""
+    code: str = ""
+    user: int | None = None
+    event: str = ""
+    profile: str = ""
+
+    def matches(self, record: Record) -> bool:
+        """Whether a record is meant."""
+        return (
+            (not self.event or record.get("event") == self.event)
+            and (not self.decision or record.get("decision") == self.decision)
+            and (not self.container or self._container(part(record, "container")))
+            and (not self.image or self._image(part(record, "image")))
+            and (not self.code or self.code.upper() in codes_of(record))
+            and (self.user is None or self._user(part(record, "user")))
+            and (not self.profile or any(self._profile(each) for each in items(record, "profile")))
+            and (not (self.since or self.until) or self._time(time_of(record)))
+        )
+
+    def _container(self, container: Record) -> bool:
+        return self.container == container.get("name") or str(container.get("id", "")).startswith(self.container)
+
+    def _image(self, image: Record) -> bool:
+        return str(image.get("id", "")).startswith(self.image) or any(self.image in name for name in names_of(image))
+
+    def _user(self, user: Record) -> bool:
+        return any(type(value) is int and value == self.user for value in (user.get("uid"), user.get("login")))
+
+    def _profile(self, profile: Record) -> bool:
+        name, version = text(profile, "name"), text(profile, "version")
+        starts = len(self.profile) >= 8 and text(profile, "digest").startswith(self.profile)
+        return self.profile in (name, f"{name} {version}") or starts
+
+    def _time(self, time: datetime | None) -> bool:
+        """A record without a readable time is in no period."""
+        if time is None:
+            return False
+        return not ((self.since and time < self.since) or (self.until and time > self.until))
+
+
+def part(record: Record, member: str) -> Record:
+    """A member that is an object; {} when it is missing or something else."""
+    value = record.get(member)
+    return value if isinstance(value, dict) else {}
+
+
+def items(record: Record, member: str) -> list[Record]:
+    """A member that is a list of objects; what else is in it is left out. One object stands for a list of one."""
+    value = record.get(member)
+    if isinstance(value, dict):
+        return [value]
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def text(record: Record, member: str) -> str:
+    """A member that is a text; "" when it is missing or something else."""
+    value = record.get(member)
+    return value if isinstance(value, str) else ""
+
+
+def names_of(image: Record) -> list[str]:
+    """The names of an image."""
+    names = image.get("names")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def codes_of(record: Record) -> list[str]:
+    """The codes of a record's reasons and findings."""
+    return [text(each, "code") for each in [*items(record, "reasons"), *items(record, "findings")]]
+
+
+def time_of(record: Record, member: str = "time") -> datetime | None:
+    """When the record was written; None when that can't be read."""
+    try:
+        time = datetime.fromisoformat(text(record, member))
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
