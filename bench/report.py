@@ -7,7 +7,7 @@ import importlib
 from bench import machine
 from bench.row import HEAD, NO, Row
 
-QUESTIONS = ("start", "share", "server", "calls", "memory", "log", "recording")
+QUESTIONS = ("start", "share", "server", "calls", "memory", "log", "recording", "runtime")
 BUSY = 1.0  # load average
 
 

@@ -17,7 +17,7 @@ from fhir_hook.core.spec import Spec, SpecError, parse
 from fhir_hook.hook import identify, main, native, planning
 from fhir_hook.hook.state import State
 from fhir_hook.store import containers_storage as storage
-from fhir_hook.store import files, log
+from fhir_hook.store import files, log, names
 from fhir_hook.store.policy import PolicyError
 
 TYPE_CHECKING = False
@@ -34,16 +34,18 @@ class _Sources:
     """Selectors and bindings as the uncompiled files have them.
 
     `complete` is false when there were none, or one that could not be read: an image that none of them identifies may
-    be FHIR all the same. `refuse_unknown` is the setting undetermined, as far as it can be read.
+    be FHIR all the same. `refuse_unknown` and `hide` are the settings undetermined and log.names, as far as they can be
+    read.
     """
 
-    __slots__ = ("selectors", "bindings", "complete", "refuse_unknown")
+    __slots__ = ("selectors", "bindings", "complete", "refuse_unknown", "hide")
 
     def __init__(self) -> None:
         self.selectors: list[dict[str, Any]] = []
         self.bindings: list[dict[str, Any]] = []
         self.complete = True
         self.refuse_unknown = False
+        self.hide = False
         profiles = [*self._files(paths.SHIPPED_PROFILES, ".json"), *self._files(paths.LOCAL_PROFILES, ".json")]
         if not profiles:
             self.complete = False
@@ -83,6 +85,7 @@ class _Sources:
             settings = tomllib.loads(files.read_trusted(path, MAX_SOURCE).decode("utf-8"))
             self.bindings += [b for b in settings.get("bind", []) if isinstance(b.get("image", b.get("id")), str)]
             self.refuse_unknown = settings.get("undetermined", "refuse" if self.refuse_unknown else "") == "refuse"
+            self.hide = settings.get("log", {}).get("names", "hashed" if self.hide else "") == "hashed"
         except (OSError, files.FileError, ValueError, AttributeError, TypeError, RecursionError):
             self.complete = False
 
@@ -133,6 +136,15 @@ def prestart(state: State, error: Exception) -> int:
     return 1
 
 
+def create(data: bytes, bundle: str, id: str, error: Exception) -> str:
+    """As `precreate`, for the shim in front of a runtime: the line that refuses, or "" when the container may start."""
+    container, decision = _decide(_config(data), id, {}, error, bundle)
+    container.id = container.id or id
+    if decision.decision in (decide.REFUSED, decide.UNDETERMINED):
+        _record(decision, container, "create")
+    return planning.refusal(*decision.reasons[0], container) if decision.decision == decide.REFUSED else ""
+
+
 def _config(data: bytes) -> Spec | None:
     try:
         return parse(data)
@@ -140,10 +152,15 @@ def _config(data: bytes) -> Spec | None:
         return None
 
 
-def _decide(config: Spec | None, id: str, annotations: dict[str, str], error: Exception) -> tuple[Container, Decision]:
+def _decide(
+    config: Spec | None, id: str, annotations: dict[str, str], error: Exception, bundle: str = ""
+) -> tuple[Container, Decision]:
     code, text = _cause(error)
     sources = _Sources()
-    container = _container(config, id, annotations)
+    container = _container(config, id, annotations, bundle)
+    container.id = container.id or id
+    if sources.hide or names.by_policy():
+        names.hide(container)
     image = container.image
     if image is not None and sources.identify(image):
         return container, Decision(decide.CONFINED, {"by": "fallback"}).refuse(code, text)
@@ -164,14 +181,14 @@ def _cause(error: Exception) -> tuple[str, str]:
     return "FH113", f"{type(error).__name__}: {error}"
 
 
-def _container(config: Spec | None, id: str, annotations: dict[str, str]) -> Container:
+def _container(config: Spec | None, id: str, annotations: dict[str, str], bundle: str) -> Container:
     """The container, found by its id in the usual stores when its config can't be read.
 
     The annotations that the runtime made of it can then still tell that it is FHIR, but not that it is not.
     """
     if config is not None:
         try:
-            container = identify.container_of(config, {"bindings": [1]})
+            container = identify.container_of(config, {"bindings": [1]}, bundle)
             if not container.undetermined:
                 return container
         except SpecError:

@@ -36,16 +36,16 @@ def _drain() -> None:
 
 
 def _gate(digest: str, seq: str, name: str) -> int:
-    who = ""
+    who = bundle = ""
     try:
         current = state.read()
-        who = current.id
+        who, bundle = current.id, current.bundle
         config = spec.parse(files.read(f"{current.bundle}/config.json", spec.MAX_CONFIG))
         found = tighten.essence(config.document)
     except (state.StateError, spec.SpecError, files.FileError, OSError) as error:
-        return _refuse("FH107", str(error), name, who)
+        return _refuse("FH107", str(error).replace(f"{bundle}/", ""), name, who)
     if config.ambiguous or sha256_hex(jsonio.canonical(found)) != digest:
-        return _refuse("FH107", f"config.json of {current.bundle} was changed after precreate", name, who)
+        return _refuse("FH107", "config.json was changed after precreate", name, who)
     fields = {
         "event": "outcome",
         "stage": "gate",

@@ -11,22 +11,61 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from fhir_hook.core.decide import Decision
+
 _USERDATA = "-containers/"
+_TASKS = "/io.containerd.runtime.v2.task/"  # of every bundle that containerd makes
 
 
-def container_of(spec: Spec, index: dict[str, Any]) -> Container:
+def container_of(spec: Spec, index: dict[str, Any], bundle: str = "") -> Container:
     """Return the container that `spec` describes, with its image as its store or its bundle tells.
 
-    Outside of containers/storage the annotations are taken for the image's labels, as umoci writes them
+    `bundle`, an absolute path, is given by the shim: then the stores of Docker and containerd are asked, too.
+    Outside of all stores the annotations are taken for the image's labels, as umoci writes them
     (image-spec conversion.md): whoever wrote such a bundle could have left the hook out altogether.
     """
     where = _place(spec)
     if where is None:
-        return Container(image=labelled(spec.annotations), source="annotations")
+        return _elsewhere(spec, bundle) or Container(image=labelled(spec.annotations), source="annotations")
     container = storage.identify(where, _run_roots(spec, where.driver))
+    if container.undetermined:
+        return _elsewhere(spec, bundle) or container
     if container.image is not None and decide.wants_names(index):
         storage.describe(where, container.image)
     return container
+
+
+def _elsewhere(spec: Spec, bundle: str) -> Container | None:
+    found = None
+    if bundle and spec.root_path.startswith("/"):
+        from fhir_hook.store import docker_store
+
+        found = docker_store.identify(spec, bundle)
+    if found is None and _TASKS in bundle:
+        from fhir_hook.store import containerd_store
+
+        found = containerd_store.identify(spec, bundle)
+    return found
+
+
+def decided(
+    config: Spec, index: dict[str, Any], id: str, annotations: dict[str, str], bundle: str = ""
+) -> tuple[Container, Decision]:
+    """The container with this `id` and its decision.
+
+    When the readers of its config could disagree, it is decided from whatever any of them may make of it;
+    `annotations` are those that the runtime read.
+    """
+    container = container_of(config, index, bundle)
+    container.id = container.id or id
+    decision = decide.decide(container, index)
+    if config.ambiguous and not decision.is_fhir:
+        for others in (*config.other_annotations, annotations):
+            container = Container(id=id, image=labelled(others), source="annotations")
+            decision = decide.decide(container, index)
+            if decision.is_fhir:
+                break
+    return container, decision
 
 
 def labelled(annotations: dict[str, str]) -> Image:
@@ -39,6 +78,14 @@ def describe(spec: Spec, container: Container) -> None:
     where = _place(spec)
     if where is not None and container.image is not None and not container.image.names:
         storage.describe(where, container.image)
+
+
+def hide(container: Container, settings: dict[str, Any]) -> None:
+    """Put tokens in the place of names, where the settings say so: before anything is written of the container."""
+    if settings.get("names") == "hashed":
+        from fhir_hook.store import names
+
+        names.hide(container)
 
 
 def _place(spec: Spec) -> storage.Place | None:

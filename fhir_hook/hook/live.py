@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 def run(current: State, config: Spec, container: Container, decision: Decision, index: policy.Index) -> int:
     """Record the decision and carry it out on the container of `current`; returns the exit code."""
+    identify.hide(container, index.document["settings"])
     try:
         return _run(current, config, container, decision, index)
     except Exception as error:  # noqa: BLE001 - known to be FHIR: a defect must not let it start unconfined

@@ -23,10 +23,16 @@ ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
 GATE_SECONDS = 60
 
 
-def answer(data: bytes, config: Spec, container: Container, decision: Decision, index: policy.Index) -> bytes:
-    """Return the config.json that the engine is to use: `data` itself, the confined one, or one that refuses."""
+def answer(
+    data: bytes, config: Spec, container: Container, decision: Decision, index: policy.Index, stage: str = "precreate"
+) -> bytes:
+    """Return the config.json that the engine is to use: `data` itself, the confined one, or one that refuses.
+
+    `stage` is what the record names; `decision` says afterwards whether it is a refusal.
+    """
+    identify.hide(container, index.document["settings"])
     try:
-        return _answer(data, config, container, decision, index)
+        return _answer(data, config, container, decision, index, stage)
     except Exception as error:  # noqa: BLE001 - known to be FHIR: a defect must not let it start unconfined
         if not decision.is_fhir:
             raise
@@ -34,12 +40,15 @@ def answer(data: bytes, config: Spec, container: Container, decision: Decision, 
         return refused(config, container, decision)
 
 
-def _answer(data: bytes, config: Spec, container: Container, decision: Decision, index: policy.Index) -> bytes:
+def _answer(
+    data: bytes, config: Spec, container: Container, decision: Decision, index: policy.Index, stage: str
+) -> bytes:
     started = time.monotonic_ns()
-    hardening.hook()
+    if stage == "precreate":  # the shim becomes the runtime, and no_new_privs would stay with it
+        hardening.hook()
     identify.describe(config, container)
     plan = planning.plan(config, decision, index) if decision.decision == decide.CONFINED else None
-    fields = record.decision(decision, container, "precreate", "native" if plan else "", index.digest)
+    fields = record.decision(decision, container, stage, "native" if plan else "", index.digest)
     if plan is not None:
         fields.update(plan.fields)
     fields["duration_us"] = (time.monotonic_ns() - started) // 1000
@@ -75,9 +84,19 @@ def _entry(path: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def _with_hook(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Put our entry last, so that it sees what any hook before it did to config.json."""
+    """Put our entry last, so that it sees what any hook before it did to config.json.
+
+    A gate from an earlier edit of the same config goes: its digest is that of the plan of then.
+    """
     hooks = document.get("hooks")
     hooks = dict(hooks) if isinstance(hooks, dict) else {}
     present = hooks.get("createRuntime")
-    hooks["createRuntime"] = [*(present if isinstance(present, list) else []), entry]
+    others = [other for other in present if not is_gate(other)] if isinstance(present, list) else []
+    hooks["createRuntime"] = [*others, entry]
     return {**document, "hooks": hooks}
+
+
+def is_gate(entry: Any) -> bool:
+    """Whether this entry of a config's hooks is the gate of a confined container."""
+    arguments = entry.get("args") if isinstance(entry, dict) else None
+    return isinstance(arguments, list) and entry.get("path") == paths.HOOK and arguments[1:2] == ["gate"]

@@ -7,13 +7,8 @@ container's first process itself (hook.live).
 from __future__ import annotations
 
 from fhir_hook.core import decide, spec
-from fhir_hook.core.image import Container
 from fhir_hook.hook import identify, state
 from fhir_hook.store import files, policy
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from fhir_hook.core.decide import Decision
 
 
 def run() -> int:
@@ -33,24 +28,10 @@ def _run(current: state.State) -> int:
     try:
         config = spec.parse(files.read(f"{current.bundle}/config.json", spec.MAX_CONFIG))
     except (files.FileError, OSError) as error:
-        raise spec.SpecError(f"config.json: {error}") from None
-    container, decision = _decide(current, config, index)
+        raise spec.SpecError(f"config.json: {error}".replace(f"{current.bundle}/", "")) from None
+    container, decision = identify.decided(config, index.document, current.id, current.annotations)
     if decision.decision == decide.IGNORED and index.document["settings"]["log"] != "all":
         return 0
     from fhir_hook.hook import live
 
     return live.run(current, config, container, decision, index)
-
-
-def _decide(current: state.State, config: spec.Spec, index: policy.Index) -> tuple[Container, Decision]:
-    """Decide from config.json; when its readers could disagree, from whatever any of them may make of it."""
-    container = identify.container_of(config, index.document)
-    container.id = container.id or current.id
-    decision = decide.decide(container, index.document)
-    if config.ambiguous and not decision.is_fhir:
-        for annotations in (*config.other_annotations, current.annotations):
-            container = Container(id=current.id, image=identify.labelled(annotations), source="annotations")
-            decision = decide.decide(container, index.document)
-            if decision.is_fhir:
-                break
-    return container, decision

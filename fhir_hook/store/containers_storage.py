@@ -220,6 +220,11 @@ def _labels(directory: str, manifest: Any) -> dict[str, str]:
         document = _schema1_config(manifest)
     else:
         raise StoreError("its manifest names no config (a format newer than this hook?)")
+    return labels_of(document)
+
+
+def labels_of(document: Any) -> dict[str, str]:
+    """The labels in an image's config (image-spec config.md); raises StoreError."""
     if not isinstance(document, dict):
         raise StoreError("its config is not an object")
     settings = document.get("config") or {}

@@ -108,12 +108,17 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[posix.write(fd, view) :]
 
 
-def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Put `data` at `path` so that a reader or a power cut sees the old content or the new, never a mixture."""
+def replace(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Put `data` at `path` so that a reader or a power cut sees the old content or the new, never a mixture.
+
+    `owner` is (uid, gid) where the file is not to belong to this process's user.
+    """
     directory = path.rpartition("/")[0] or "/"
     temporary = f"{path}.{posix.getpid()}{TEMPORARY}"
     fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, mode)
     try:
+        if owner is not None:
+            posix.fchown(fd, *owner)
         posix.fchmod(fd, mode)
         write_all(fd, data)
         posix.fsync(fd)
