@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fhir_hook.health import installed, platform, probe, running, state, switch
+from fhir_hook.health import engines, installed, platform, probe, running, state, switch
 from fhir_hook.health.finding import Finding, bad
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -21,7 +21,8 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     switch.rootless,
     switch.other_hooks,
     switch.crio,
-    switch.docker,
+    engines.without_hooks,
+    engines.shim,
     platform.python,
     platform.libseccomp,
     platform.kernel,

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from fhir_hook.authoring import containers, inspection
 from fhir_hook.core import decide
+from fhir_hook.engines.names import NAME
 from fhir_hook.health.finding import Finding, bad, good, note
 from fhir_hook.kernel import procfs
 from fhir_hook.store import containers_storage as storage
-from fhir_hook.store import policy
+from fhir_hook.store import docker_store, names, policy
 
 CHECK = "containers.confined"
 DRIVERS = ("overlay", "vfs", "btrfs")
+DOCKER = "/var/lib/docker"
 
 
 def bypassed() -> Iterator[Finding]:
@@ -39,9 +41,11 @@ def bypassed() -> Iterator[Finding]:
         what = _loose(running, decision)
         if what:
             problems += 1
-            seen = f"container {name or id[:12]} ({id[:12]}) runs FHIR and {what}"
+            shown = names.shown(name) if names.wanted(index.document["settings"]) else name
+            seen = f"container {shown or id[:12]} ({id[:12]}) runs FHIR and {what}"
             why = "it was started around the hook, or while the hook was not in force; nothing confines it"
-            yield bad(CHECK, seen, why, f"podman restart {id[:12]}")
+            repair = f"start it with docker run --runtime {NAME}" if driver == "docker" else f"podman restart {id[:12]}"
+            yield bad(CHECK, seen, why, repair)
     if unknown:
         yield note(CHECK, f"of {unknown} containers the image can't be read", "whether they are FHIR is not known")
     if not problems:
@@ -60,6 +64,11 @@ def _stored() -> Iterator[tuple[str, str, str]]:
                     continue
                 ids |= {entry.get("id") for entry in entries if isinstance(entry, dict)}
             yield from ((graph, driver, id) for id in sorted(filter(None, ids)))
+    try:
+        docker = sorted(path.name for path in Path(DOCKER, "containers").iterdir() if storage.is_id(path.name))
+    except OSError:
+        docker = []
+    yield from ((DOCKER, "docker", id) for id in docker)
 
 
 def _graph_roots() -> list[str]:
@@ -72,6 +81,9 @@ def _graph_roots() -> list[str]:
 
 
 def _decided(graph: str, driver: str, id: str, index: policy.Index) -> tuple[decide.Decision, str]:
+    if driver == "docker":
+        container = docker_store.identify_by_id(graph, id)
+        return decide.decide(container, index.document), container.name
     container = storage.identify_by_id(graph, driver, id)
     if container.image is not None and decide.wants_names(index.document):
         storage.describe(storage.Place(graph, driver, ""), container.image)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fhir_hook.core import paths
 from fhir_hook.health import activation, containers_conf
-from fhir_hook.health.finding import Finding, bad, good, note
+from fhir_hook.health.finding import Finding, bad, good
 
 NAME = Path(paths.OCI_HOOK).name
 UNCONFINED = "FHIR containers start unconfined and leave no record"
@@ -169,11 +169,3 @@ def crio() -> Iterator[Finding]:
         yield bad("crio.hooks_dir", seen, f"CRI-O: {UNCONFINED}", f'add "{shared}" there and restart crio')
     elif found:
         yield good("crio.hooks_dir", f"{found[0]} names {shared}")
-
-
-def docker() -> Iterator[Finding]:
-    """Engines that read no hooks.d at all."""
-    for program in ("dockerd", "containerd"):
-        if any(Path(directory, program).exists() for directory in ("/usr/bin", "/usr/local/bin", "/usr/sbin")):
-            why = "it reads no hooks.d: what it starts is not confined"
-            yield note(f"engine.{program}", f"{program} is installed", why, "run FHIR servers under Podman or CRI-O")

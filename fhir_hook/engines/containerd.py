@@ -1,0 +1,151 @@
+"""containerd's config.toml: a runtime of the CRI plugin, for RuntimeClasses, and default_runtime_name if asked for.
+
+Version 3 (containerd 2) merges what it imports, so there a drop-in in an imported directory is enough. Up to
+containerd 1.7 an import replaces the whole section of a plugin (containerd issue 5837): there the file itself is
+edited, as text, so that comments and order stay. Either way the result is parsed, and must be the old settings and
+ours, and nothing else.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fhir_hook.engines.change import EngineError
+from fhir_hook.engines.names import NAME, PROGRAM
+
+CONFIG = Path("/etc/containerd/config.toml")
+DROPIN = Path("/etc/containerd/conf.d/50-fhir-hook.toml")
+PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+BEGIN, END = "# fhir-hook: begin (made by 'fhir-hook engine configure containerd')", "# fhir-hook: end"
+_WAS = "  # fhir-hook: was "
+_BLOCK = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILINE | re.DOTALL)
+
+
+def place(config: Path, text: str | None) -> Path:
+    """The file to change: the drop-in where `config` imports it, else `config` itself. Raises EngineError."""
+    document = _parsed(text)
+    imports = document.get("imports", [])
+    imported = any(isinstance(item, str) and fnmatch.fnmatch(str(DROPIN), item) for item in imports)
+    return DROPIN if imported and _version(document, text) == 3 else config
+
+
+def added(text: str | None, default: bool, main: str | None = None) -> str:
+    """The file with our runtime. `main` is the text of config.toml when `text` is that of the drop-in."""
+    whole = text if main is None else main
+    document = _parsed(whole)
+    version = _version(document, whole)
+    base = removed(text, None) or ""
+    head = "" if base.strip() else f"version = {version}\n"
+    result = base
+    if default:
+        result, block = _with_default(result, version, _block(document, version))
+    else:
+        block = _block(document, version)
+    gap = "\n" if result and not result.endswith("\n") else ""
+    result = f"{result}{gap}{BEGIN}\n{head}{block}{END}\n"
+    _check(_parsed(base), _parsed(result), version, default, bool(head))
+    return result
+
+
+def removed(text: str | None, before: str | None) -> str | None:
+    """The file without what `added` put in; None when nothing else is in it."""
+    if text is None:
+        return None
+    without = _BLOCK.sub("", text)
+    without = re.sub(rf"^.*{re.escape(_WAS)}(.*)$", r"\1", without, flags=re.MULTILINE)
+    return without if without.strip() or before is not None else None
+
+
+def use(text: str | None) -> str:
+    """How a file uses our runtime: "default", "extra" or ""."""
+    cri = [_section(_parsed(text), "plugins", plugin, "containerd") for plugin in PLUGINS.values()]
+    if any(section.get("default_runtime_name") == NAME for section in cri):
+        return "default"
+    return "extra" if any(NAME in _section(section, "runtimes") for section in cri) else ""
+
+
+def _block(document: dict[str, Any], version: int) -> str:
+    """The tables of our runtime, with the options that runc has (SystemdCgroup, above all)."""
+    prefix = f'plugins."{PLUGINS[version]}".containerd.runtimes'
+    runc = _section(document, "plugins", PLUGINS[version], "containerd", "runtimes", "runc", "options")
+    options = {key: value for key, value in runc.items() if isinstance(value, bool | int | str) and key != "BinaryName"}
+    lines = [f"[{prefix}.{NAME}]", 'runtime_type = "io.containerd.runc.v2"']
+    lines += [f"[{prefix}.{NAME}.options]", f'BinaryName = "{PROGRAM}"']
+    lines += [f"{key} = {_toml(value)}" for key, value in options.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _with_default(text: str, version: int, block: str) -> tuple[str, str]:
+    """Set default_runtime_name: in its own line, below its table's header, or with our block."""
+    table = rf"plugins\.[\"']{re.escape(PLUGINS[version])}[\"']\.containerd"
+    header = re.search(rf"^[ \t]*\[[ \t]*{table}[ \t]*\][^\n]*\n", text, re.MULTILINE)
+    if header is None:
+        return text, f'[plugins."{PLUGINS[version]}".containerd]\ndefault_runtime_name = "{NAME}"\n{block}'
+    following = re.search(r"^[ \t]*\[", text[header.end() :], re.MULTILINE)
+    end = header.end() + following.start() if following else len(text)
+    line = re.compile(r"^([ \t]*default_runtime_name[ \t]*=[^\n]*)$", re.MULTILINE)
+    body = text[header.end() : end]
+    if line.search(body):
+        body = line.sub(lambda found: f'default_runtime_name = "{NAME}"{_WAS}{found[1]}', body, count=1)
+        return text[: header.end()] + body + text[end:], block
+    own = f'{BEGIN}\ndefault_runtime_name = "{NAME}"\n{END}\n'
+    return text[: header.end()] + own + text[header.end() :], block
+
+
+def _check(before: dict[str, Any], after: dict[str, Any], version: int, default: bool, made: bool) -> None:
+    """Raise EngineError when the edit did anything but what it is for."""
+    cri = _section(after, "plugins", PLUGINS[version], "containerd")
+    runtime = _section(cri, "runtimes").pop(NAME, {})
+    good = _section(runtime, "options").get("BinaryName") == PROGRAM
+    if default:
+        good = good and cri.pop("default_runtime_name", None) == NAME
+        _section(before, "plugins", PLUGINS[version], "containerd").pop("default_runtime_name", None)
+    if made:
+        after.pop("version", None)
+    if not good or _pruned(before) != _pruned(after):
+        hint = f'add [plugins."{PLUGINS[version]}".containerd.runtimes.{NAME}] with options.BinaryName = "{PROGRAM}"'
+        raise EngineError(f"config.toml is written in a way that can't be edited safely: {hint} by hand")
+
+
+def _pruned(value: Any) -> Any:
+    """A document without empty tables, which say nothing."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _pruned(item) for key, item in value.items()}
+    return {key: item for key, item in inner.items() if item != {}}
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError as error:
+        raise EngineError(f"config.toml is not TOML ({error}): containerd does not start with it either") from None
+
+
+def _version(document: dict[str, Any], text: str | None) -> int:
+    version = document.get("version", 2 if not (text or "").strip() else 1)
+    if version not in PLUGINS:
+        hint = "'containerd config migrate' prints a newer one"
+        raise EngineError(f"config.toml is of version {version}, and 2 and 3 are known: {hint}")
+    return int(version)
+
+
+def _section(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        document = document.get(name, {})
+        if not isinstance(document, dict):
+            return {}
+    return document
+
+
+def _toml(value: bool | int | str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

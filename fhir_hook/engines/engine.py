@@ -1,0 +1,91 @@
+"""The engines by name: which file each is configured in, and the change that adds or removes the shim."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from fhir_hook.engines import change, containerd, docker, dropins
+from fhir_hook.engines.change import Change, EngineError
+
+DAEMON = Path("/etc/docker/daemon.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """`config` is the usual file; `restart` what makes the engine read it, `then` how the shim is used."""
+
+    name: str
+    config: Path
+    restart: str
+    then: str
+
+
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine("docker", DAEMON, "systemctl restart docker", "docker run --runtime fhir-runc ..."),
+        Engine("containerd", containerd.CONFIG, "systemctl restart containerd", "a RuntimeClass with this handler"),
+        Engine("podman", dropins.PODMAN, "", "podman --runtime fhir-crun run ..."),
+        Engine("crio", dropins.CRIO, "systemctl restart crio", "a RuntimeClass with this handler"),
+    )
+}
+
+
+def adding(engine: Engine, config: Path, default: bool) -> Change:
+    """The change that makes the shim a runtime of an engine. Raises EngineError."""
+    text = change.read(config)
+    if engine.name == "docker":
+        return Change(config, text, docker.added(text, default or docker.use(text) == "default"))
+    if engine.name == "containerd":
+        path = containerd.place(config, text)
+        if path == config:
+            return Change(path, text, containerd.added(text, default or containerd.use(text) == "default"))
+        present = change.read(path)
+        return Change(path, present, containerd.added(present, default or containerd.use(present) == "default", text))
+    make = dropins.podman if engine.name == "podman" else dropins.crio
+    return Change(config, text, make(default or dropins.use(text) == "default"))
+
+
+def removing(engine: Engine, config: Path) -> list[Change]:
+    """The changes that take the shim out of an engine's configuration again. Raises EngineError."""
+    places = [config, containerd.DROPIN] if engine.name == "containerd" else [config]
+    found = []
+    for path in places:
+        text = change.read(path)
+        was = change.kept(path)
+        if text is None or not use(engine, path):
+            continue
+        before = was[0] if was is not None else None
+        if was is not None and was[1] == text:
+            after = before
+        elif engine.name == "docker":
+            after = docker.removed(text, before)
+        elif engine.name == "containerd":
+            after = containerd.removed(text, before)
+        else:
+            after = None
+        found.append(Change(path, text, after))
+    return found
+
+
+def use(engine: Engine, path: Path) -> str:
+    """How the file at `path` uses the shim: "default", "extra" or "". Raises EngineError."""
+    text = change.read(path)
+    if engine.name == "docker":
+        return docker.use(text)
+    return containerd.use(text) if engine.name == "containerd" else dropins.use(text)
+
+
+def uses() -> dict[str, tuple[Path, str]]:
+    """Engines whose usual files name the shim: the file and "default" or "extra". Unreadable files count as none."""
+    found = {}
+    for engine in ENGINES.values():
+        for path in (engine.config, *((containerd.DROPIN,) if engine.name == "containerd" else ())):
+            try:
+                how = use(engine, path)
+            except EngineError:
+                continue
+            if how:
+                found[engine.name] = (path, how)
+    return found

@@ -1,0 +1,183 @@
+"""Engines' configuration files: only what is ours changes, twice is once, and undo is exact."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fhir_hook.engines import containerd, docker, dropins
+from fhir_hook.engines.change import Change, EngineError
+from host.machine import Host
+
+DAEMONS = [
+    None,
+    "",
+    "{}",
+    "{}\n",
+    '{\n  "data-root": "/d",\n  "runtimes": {\n    "nvidia": {"path": "nvidia-runtime", "runtimeArgs": []}\n  }\n}\n',
+    '{"log-driver":"json-file","default-runtime":"nvidia","runtimes":{"nvidia":{"path":"n"}}}',
+    '{\n\t"hosts": ["é"],\n\t"runtimes": {}\n}',
+]
+V2 = """# our node
+version = 2
+imports = ["/etc/containerd/conf.d/*.toml"]
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "pause:3" # keep
+    [plugins."io.containerd.grpc.v1.cri".containerd]
+      # the default
+      default_runtime_name = "runc"   # really
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes]
+        [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+          runtime_type = "io.containerd.runc.v2"
+          [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+            SystemdCgroup = true
+[metrics]
+  address = "127.0.0.1:1"
+"""
+V2_NO_DEFAULT = V2.replace('      default_runtime_name = "runc"   # really\n', "")
+DEBIAN = """version = 2
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    [plugins."io.containerd.grpc.v1.cri".cni]
+      bin_dir = "/usr/lib/cni"
+"""
+V3 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n  default_runtime_name = 'crun'\n"
+CONFIGS = [None, "", V2, V2_NO_DEFAULT, DEBIAN, V3]
+
+
+def section(text: str) -> dict[str, dict[str, object]]:
+    plugins = tomllib.loads(text)["plugins"]
+    found: dict[str, dict[str, object]] = next(p for p in plugins.values() if "containerd" in p)["containerd"]
+    return found
+
+
+@pytest.mark.parametrize("default", [False, True])
+@pytest.mark.parametrize("before", DAEMONS)
+def test_docker_gets_one_runtime_more_and_nothing_else_moves(before: str | None, default: bool) -> None:
+    after = docker.added(before, default)
+    old, new = json.loads(before or "{}"), json.loads(after)
+    assert new["runtimes"].pop("fhir-runc") == {"path": "/usr/libexec/fhir-hook/fhir-runc"}
+    assert new.get("default-runtime") == ("fhir-runc" if default else old.get("default-runtime"))
+    assert [key for key in new if key in old] == list(old)
+    assert new["runtimes"] == old.get("runtimes", {})
+    assert docker.added(after, default) == after
+    assert docker.use(after) == ("default" if default else "extra") and docker.use(before) == ""
+    undone = docker.removed(after, before)
+    assert undone is not None and json.loads(undone) == old
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"runtimes": []}', '{"a": 1, "a": 2}', "[" * 100_000])
+def test_a_daemon_json_that_is_none_is_left_alone(text: str) -> None:
+    with pytest.raises(EngineError):
+        docker.added(text, False)
+
+
+@pytest.mark.parametrize("default", [False, True])
+@pytest.mark.parametrize("before", CONFIGS)
+def test_containerd_gets_one_runtime_more_and_every_comment_stays(before: str | None, default: bool) -> None:
+    after = containerd.added(before, default)
+    cri = section(after)
+    runtime = cri["runtimes"]["fhir-runc"]
+    assert runtime["options"]["BinaryName"] == "/usr/libexec/fhir-hook/fhir-runc"  # type: ignore[index]
+    if before in (V2, V2_NO_DEFAULT):
+        assert runtime["options"]["SystemdCgroup"] is True  # type: ignore[index]
+    if default:
+        assert cri["default_runtime_name"] == "fhir-runc"
+    for line in (before or "").splitlines():
+        assert line.strip() in after
+    assert containerd.added(after, default) == after
+    assert containerd.use(after) == ("default" if default else "extra") and containerd.use(before) == ""
+    assert (containerd.removed(after, before) or "").rstrip("\n") == (before or "").rstrip("\n")
+
+
+@pytest.mark.parametrize("text", ["version = 1\n", "version = 9", "x = ", '[plugins."io.containerd.grpc.v1.cri"]\n'])
+def test_a_containerd_config_that_is_not_understood_is_left_alone(text: str) -> None:
+    with pytest.raises(EngineError):
+        containerd.added(text, False)
+
+
+def test_an_inline_table_is_refused_rather_than_broken() -> None:
+    text = 'version = 2\n[plugins]\n"io.containerd.grpc.v1.cri" = {containerd = {runtimes = {}}}\n'
+    with pytest.raises(EngineError):
+        containerd.added(text, False)
+
+
+def test_a_drop_in_is_used_only_where_imports_are_merged() -> None:
+    path = Path("/etc/containerd/config.toml")
+    merged = 'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
+    assert containerd.place(path, merged) == containerd.DROPIN
+    assert containerd.place(path, V2) == containerd.place(path, V3) == containerd.place(path, None) == path
+    text = containerd.added(None, False, merged)
+    assert tomllib.loads(text)["version"] == 3
+    assert "io.containerd.cri.v1.runtime" in text and containerd.removed(text, None) is None
+
+
+def test_drop_ins_of_podman_and_crio_say_how_they_are_used() -> None:
+    for make in (dropins.podman, dropins.crio):
+        assert (dropins.use(make(False)), dropins.use(make(True)), dropins.use(None)) == ("extra", "default", "")
+
+
+@pytest.mark.parametrize("name", ["docker", "containerd", "podman", "crio"])
+@pytest.mark.parametrize("default", [(), ("--default",)])
+def test_the_command_changes_undoes_and_shows(host: Host, name: str, default: tuple[str, ...]) -> None:
+    directory = host.directory()
+    config = directory / "config"
+    original = {"docker": DAEMONS[4], "containerd": V2}.get(name)
+    if original is not None:
+        config.write_text(original)
+        config.chmod(0o640)
+    words = ["fhir-hook", "engine", "configure", name, "--config", config]
+    dry = host.run([*words, *default, "--dry-run"], check=True)
+    assert dry.stdout.startswith("--- ") and "+" in dry.stdout
+    assert (config.read_text() if config.exists() else None) == original
+    done = host.run([*words, *default], check=True)
+    assert dry.stdout in done.stdout and ("restart" in done.stdout or name == "podman")
+    assert "/usr/libexec/fhir-hook/fhir-runc" in config.read_text()
+    if original is not None:
+        assert config.stat().st_mode & 0o777 == 0o640
+    again = host.run([*words, *default], check=True)
+    assert "nothing to change" in again.stdout
+    undone = host.run([*words, "--undo", "--json"], check=True)
+    assert json.loads(undone.stdout)["changed"][0]["path"] == str(config)
+    assert (config.read_text() if config.exists() else None) == original
+    assert "nothing to change" in host.run([*words, "--undo"], check=True).stdout
+    assert not list(directory.glob("*.tmp"))
+
+
+def test_what_somebody_edited_since_survives_undo(host: Host) -> None:
+    config = host.directory() / "daemon.json"
+    config.write_text('{\n  "default-runtime": "crun"\n}\n')
+    words = ["fhir-hook", "engine", "configure", "docker", "--config", config]
+    host.run([*words, "--default"], check=True)
+    document = json.loads(config.read_text())
+    config.write_text(json.dumps({**document, "debug": True}, indent=2))
+    host.run([*words, "--undo"], check=True)
+    assert json.loads(config.read_text()) == {"default-runtime": "crun", "debug": True}
+
+
+def test_an_edit_by_somebody_else_in_between_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text("{}")
+    change = Change(path, "{}", "{1}")
+    path.write_text('{"debug": true}')
+    with pytest.raises(EngineError, match="meanwhile"):
+        change.make()
+    assert path.read_text() == '{"debug": true}'
+
+
+def test_podman_runs_on_the_shim_by_its_name(host: Host) -> None:
+    host.run(["fhir-hook", "engine", "configure", "podman"], check=True)
+    try:
+        tag = host.load("probe:hapi")
+        for runtime in ("fhir-runc", "fhir-crun"):
+            done = host.podman("run", "--rm", "--network", "none", tag, "status", runtime=runtime, hooks=False)
+            assert done.returncode == 0 and "NoNewPrivs:\t1" in done.stdout, done.stderr
+    finally:
+        host.run(["fhir-hook", "engine", "configure", "podman", "--undo"], check=True)
+    assert not dropins.PODMAN.exists()
