@@ -38,7 +38,7 @@ endif
 $(VENV)/.ready: setup.cfg
 	$(PYTHON) -m venv --clear --system-site-packages $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check pyseccomp ruff mypy import-linter pytest hypothesis \
-	  pytest-timeout types-jsonschema types-psutil types-PyYAML
+	  pytest-timeout types-jsonschema types-psutil types-PyYAML fhir.resources
 	touch $@
 
 venv: $(VENV)/.ready ## make the virtual environment of the tests

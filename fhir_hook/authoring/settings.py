@@ -42,6 +42,9 @@ def load(config: str = paths.CONFIG, dropins: str = paths.CONFIG_DROPINS, schema
         log = document.pop("log", {})
         if "decisions" in log:
             values["log"] = log["decisions"]
+        if "names" in log:
+            values["names"] = log["names"]
+        values.update({f"runtime.{kind}": program for kind, program in document.pop("runtime", {}).items()})
         values.update(document)
     return Settings(values, bindings, files)
 

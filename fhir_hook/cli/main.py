@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from fhir_hook.cli import bundle, codes, doctor, host, inspect, log, policy, profile
+from fhir_hook.cli import bundle, codes, doctor, engine, host, inspect, log, policy, profile, report
 from fhir_hook.core.version import VERSION
 
 
@@ -23,11 +23,13 @@ def command() -> None:
 command.add_command(policy.command)
 command.add_command(profile.command)
 command.add_command(log.command)
+command.add_command(report.command)
 command.add_command(inspect.command)
 command.add_command(codes.explain)
 command.add_command(codes.listing)
 command.add_command(bundle.command)
 command.add_command(host.command)
+command.add_command(engine.command)
 command.add_command(doctor.command)
 
 

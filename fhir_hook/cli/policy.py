@@ -16,6 +16,7 @@ from fhir_hook.authoring import settings as settings_module
 from fhir_hook.cli.failure import Failed
 from fhir_hook.core import paths
 from fhir_hook.review import ceiling
+from fhir_hook.runtime import real
 from fhir_hook.store import log, policy
 
 
@@ -46,6 +47,7 @@ def compile_(if_changed: bool, as_json: bool) -> None:
         raise Failed("the policy in force was left as it is") from None
     try:
         digest = policy.write(built.header, built.profiles, built.index)
+        real.configure(built.index["settings"])
     except OSError as error:
         raise Failed(f"{paths.STATE}: {error.strerror or error}; the policy in force was left as it is") from None
     with contextlib.suppress(OSError):  # the next compilation proves again what it can't find

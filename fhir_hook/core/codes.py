@@ -93,6 +93,11 @@ CODES = {
         "config.json of a FHIR container can't be read, or two parsers would read it differently",
         "repair config.json: no key twice in one object, no key that differs from a known one by case only",
     ),
+    "FH115": Code(
+        "config-unwritable",
+        "the profile could not be written into the container's configuration",
+        "make room or repair the rights where the container's bundle lies, and start it again",
+    ),
     "FH201": Code("capabilities-dropped", "capabilities that were asked for were dropped", ""),
     "FH202": Code("seccomp-unconfined", "the container was asked to run without a seccomp filter", ""),
     "FH203": Code("privileged", "the container was started with --privileged", ""),
@@ -111,6 +116,11 @@ CODES = {
     "FH210": Code("not-read-back", "the kernel's copy of the filter could not be read back (rootless)", ""),
     "FH211": Code("complain-mode", "nothing is denied: the profile or the host is in complain mode", ""),
     "FH212": Code("policy-previous", "the last good policy's selectors were used", "run 'fhir-hook policy compile'"),
+    "FH213": Code(
+        "denials-unobservable",
+        "what the container is denied can't be observed",
+        "see docs/denials.md; 'fhir-hook profile test' shows what a profile denies",
+    ),
     "FH301": Code("store-unreadable", "the image store can't be read", "repair it (podman system check)"),
     "FH302": Code("config-unreadable", "config.json can't be read", "repair config.json"),
     "FH303": Code("selectors-unreadable", "no selectors could be read", "run 'fhir-hook policy compile'"),

@@ -29,6 +29,7 @@ DEFAULTS = {
     "undetermined": "start",
     "builds": "exempt",
     "log": "fhir",
+    "names": "plain",
 }
 
 

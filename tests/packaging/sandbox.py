@@ -1,8 +1,8 @@
 """Runs a command as a unit's sandbox would, where systemd itself can't run: sandbox.py UNIT COMMAND [ARG...]
 
-What is taken from the unit: ReadWritePaths with ProtectSystem=strict, no capabilities, NoNewPrivileges, PrivateNetwork,
-MemoryDenyWriteExecute, SystemCallFilter with its groups, RestrictAddressFamilies=none. Must be called in a mount
-namespace of its own, as root.
+What is taken from the unit: ReadWritePaths with ProtectSystem=strict, CapabilityBoundingSet, NoNewPrivileges,
+MemoryDenyWriteExecute, SystemCallFilter with its groups, RestrictAddressFamilies. Must be called in a mount namespace
+of its own, as root.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import seccomp
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fhir_hook.core import capabilities  # noqa: E402
 
 PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN = 65, 1
 
@@ -47,6 +52,12 @@ def allowed(unit: Path) -> set[str]:
     return result | calls("@default") | {"execve"}
 
 
+def families(unit: Path) -> list[int]:
+    """The address families that sockets may have."""
+    names = " ".join(values(unit, "RestrictAddressFamilies")).split()
+    return [getattr(socket, name, 16) for name in names if name != "none"]  # 16: AF_NETLINK
+
+
 def main(unit: Path, argv: list[str]) -> None:
     names = allowed(unit)
     writable = [path.lstrip("-") for value in values(unit, "ReadWritePaths") for path in value.split()]
@@ -63,12 +74,17 @@ def main(unit: Path, argv: list[str]) -> None:
             context.add_rule(seccomp.ALLOW, name)
         except (RuntimeError, ValueError):
             continue  # newer than this libseccomp
+    for family in families(unit):
+        context.add_rule(seccomp.ALLOW, "socket", seccomp.Arg(0, seccomp.EQ, family))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0:
         print("no MDWE on this kernel", file=sys.stderr)
+    kept = capabilities.mask(" ".join(values(unit, "CapabilityBoundingSet")).split())
     for capability in range(64):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; of those that the kernel knows
-    libc.prctl(28, 0x2F, 0, 0, 0)  # PR_SET_SECUREBITS: root's id gives no capability back
+        if not kept >> capability & 1:
+            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; of those that the kernel knows
+    if not kept:
+        libc.prctl(28, 0x2F, 0, 0, 0)  # PR_SET_SECUREBITS: root's id gives no capability back
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
     context.load()
     os.execv(argv[0], argv)
