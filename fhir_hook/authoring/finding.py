@@ -15,6 +15,7 @@ TITLES = {
     "P102": "the file is not strict JSON",
     "P103": "the document does not match the schema",
     "P104": "a schema is missing or damaged",
+    "P105": "the file is not signed by one who may",
     "P201": "no such system call",
     "P202": "no such group",
     "P203": "no such capability",

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fhir_hook.authoring import compile as compiling
-from fhir_hook.authoring import proofs
+from fhir_hook.authoring import proofs, signature
 from fhir_hook.authoring import settings as settings_module
 from fhir_hook.authoring.finding import Finding, errors
 from fhir_hook.authoring.source import Sources, load_sources
 from fhir_hook.core import jsonio, paths
 from fhir_hook.core.digest import sha256_hex
+from fhir_hook.store import policy
 
 
 class PolicyRefused(Exception):
@@ -39,15 +40,18 @@ def build(
     shipped: Path = Path(paths.SHIPPED_PROFILES),
     local: Path | None = Path(paths.LOCAL_PROFILES),
     further: Callable[[Sources, Path], list[Finding]] | None = None,
+    accept_signers: bool = False,
 ) -> Built:
     """Read, check and compile everything. Raises PolicyRefused and settings.SettingsError; changes nothing.
 
     further: more checks, whose errors refuse as well (given the sources and the folder of shipped profiles).
+    accept_signers: others may sign than when the policy in force was compiled.
     """
-    settings = settings_module.load(schemas=shipped / "schema")
+    signers = _signers(accept_signers)
+    settings = settings_module.load(schemas=shipped / "schema", signers=signers)
     # Noted before the files are read: an edit in between makes the policy stale, not the edit lost.
     stamps = _stamps([shipped, local, Path(paths.CONFIG).parent, Path(paths.CONFIG_DROPINS)], settings)
-    sources = load_sources(shipped, local)
+    sources = load_sources(shipped, local, signers)
     known = proofs.load()
     profiles, findings = compiling.compile_all(sources, known)
     findings += further(sources, shipped) if further is not None else []
@@ -56,15 +60,32 @@ def build(
     problems += _bindings(settings, {profile["name"] for profile in profiles})
     if problems or not profiles:
         raise PolicyRefused(problems or [f"{shipped} holds no profile"])
-    stamps |= _file_stamps(sources.files)
+    stamps |= _file_stamps([*sources.files, *([Path(signers.path)] if signers is not None else [])])
     warnings = [str(finding) for finding in findings if finding not in refusing]
     index = {
         "settings": settings.values,
+        "signers": signers.digest if signers is not None else "",
         "bindings": settings.bindings,
         "selectors": _selectors(sources, [profile["name"] for profile in profiles]),
     }
     header = {"sources": [[path, *stamp] for path, stamp in sorted(stamps.items())]}
     return Built(header, profiles, index, warnings, known)
+
+
+def _signers(accept: bool) -> signature.Signers | None:
+    """Who has to sign; PolicyRefused when that is not who had to sign for the policy in force, unless accepted."""
+    try:
+        signers = signature.load()
+    except signature.SignersError as error:
+        raise PolicyRefused([str(error)]) from None
+    try:
+        before = policy.load_index().document.get("signers", "")
+    except policy.PolicyError:
+        before = ""
+    problem = "" if accept else signature.changed(before, signers)
+    if problem:
+        raise PolicyRefused([problem])
+    return signers
 
 
 def _selectors(sources: Sources, names: list[str]) -> list[dict[str, Any]]:

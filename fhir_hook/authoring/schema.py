@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jsonschema.exceptions
 
 from fhir_hook.authoring.finding import ERROR, Finding, pointer
 from fhir_hook.core import jsonio
+from fhir_hook.store import files
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 24
@@ -21,10 +23,24 @@ MOST_FINDINGS = 20
 def read_json(path: Path) -> tuple[Any, list[Finding]]:
     """The document in `path`, or None with a finding: strict JSON of at most 1 MiB, 24 levels deep, no key twice."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_bytes(path)
     except OSError as error:
         return None, [Finding("P101", ERROR, str(path), "", error.strerror or str(error), "repair the file's rights")]
+    return parse(data, path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds, at most 1 MiB and a byte; raises OSError, also for what is no regular file (a FIFO waits)."""
+    try:
+        descriptor, _ = files.open_regular(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except files.FileError as error:
+        raise OSError(str(error).removeprefix(f"{path} ")) from None
+    with open(descriptor, "rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def parse(data: bytes, path: Path) -> tuple[Any, list[Finding]]:
+    """As read_json, of what was read from `path`."""
     try:
         document = jsonio.parse(data, MAX_BYTES)
         if _deeper(document, MAX_DEPTH):

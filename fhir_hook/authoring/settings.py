@@ -12,6 +12,8 @@ from typing import Any
 
 import jsonschema
 
+from fhir_hook.authoring import schema as reading
+from fhir_hook.authoring.signature import Signers
 from fhir_hook.core import decide, paths
 
 SCHEMA = "settings.schema.json"
@@ -30,14 +32,22 @@ class Settings:
         self.sources = sources
 
 
-def load(config: str = paths.CONFIG, dropins: str = paths.CONFIG_DROPINS, schemas: Path | None = None) -> Settings:
-    """Read and check all settings files; ones that don't exist leave the defaults. Raises SettingsError."""
+def load(
+    config: str = paths.CONFIG,
+    dropins: str = paths.CONFIG_DROPINS,
+    schemas: Path | None = None,
+    signers: Signers | None = None,
+) -> Settings:
+    """Read and check all settings files; ones that don't exist leave the defaults. Raises SettingsError.
+
+    With `signers` every file must be signed by one of them.
+    """
     files = [path for path in [Path(config), *sorted(Path(dropins).glob("*.toml"))] if path.exists()]
     schema = json.loads(((schemas or Path(paths.SHIPPED_PROFILES) / "schema") / SCHEMA).read_text())
     values = dict(decide.DEFAULTS)
     bindings: list[dict[str, str]] = []
     for path in files:
-        document = _read(path, schema)
+        document = _read(path, schema, signers)
         bindings += document.pop("bind", [])
         log = document.pop("log", {})
         if "decisions" in log:
@@ -49,9 +59,13 @@ def load(config: str = paths.CONFIG, dropins: str = paths.CONFIG_DROPINS, schema
     return Settings(values, bindings, files)
 
 
-def _read(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
+def _read(path: Path, schema: dict[str, Any], signers: Signers | None) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = reading.read_bytes(path)
+        problem = signers.problem(path, data) if signers is not None else ""
+        if problem:
+            raise SettingsError(f"{path}: {problem}")
+        document = tomllib.loads(data.decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
     found = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))

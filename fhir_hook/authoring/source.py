@@ -8,6 +8,7 @@ from typing import Any
 
 from fhir_hook.authoring import schema
 from fhir_hook.authoring.finding import ERROR, Finding, errors
+from fhir_hook.authoring.signature import Signers
 
 # What the runtimes themselves call under the filter; the compiler adds these groups to every profile.
 RUNTIME_BASES = ("runtime-runc", "runtime-crun")
@@ -42,11 +43,12 @@ class Sources:
         return sorted(source.path for source in [*self.profiles.values(), *self.groups.values()])
 
 
-def load_sources(shipped_dir: Path, local_dir: Path | None = None) -> Sources:
+def load_sources(shipped_dir: Path, local_dir: Path | None = None, signers: Signers | None = None) -> Sources:
     """Read the profiles (*.json) and groups (groups/*.json) of both folders; a local one replaces a shipped one.
 
     Schemas come from shipped_dir/schema. A document that can't be used is left out and is an error among the findings;
-    a local document that can't be used does not bring the shipped one back. Raises nothing on bad documents.
+    a local document that can't be used does not bring the shipped one back; with `signers` it must be signed by one
+    of them. Raises nothing on bad documents.
     """
     sources = Sources()
     for kind, subfolder, found in (("profile", "", sources.profiles), ("group", "groups", sources.groups)):
@@ -59,7 +61,7 @@ def load_sources(shipped_dir: Path, local_dir: Path | None = None) -> Sources:
                 continue
             for path in _documents(folder / subfolder, sources.findings):
                 found.pop(path.stem, None)
-                source = _read(path, checker, local, sources.findings)
+                source = _read(path, checker, local, signers if local else None, sources.findings)
                 if source is not None:
                     found[source.name] = source
     return sources
@@ -75,8 +77,10 @@ def _documents(folder: Path, findings: list[Finding]) -> list[Path]:
         return []
 
 
-def _read(path: Path, checker: schema.Schema, local: bool, findings: list[Finding]) -> Source | None:
-    document, found = schema.read_json(path)
+def _read(
+    path: Path, checker: schema.Schema, local: bool, signers: Signers | None, findings: list[Finding]
+) -> Source | None:
+    document, found = _document(path, signers)
     if not found:
         found = checker.check(document, str(path))
     if not found and document["name"] != path.stem:
@@ -84,3 +88,14 @@ def _read(path: Path, checker: schema.Schema, local: bool, findings: list[Findin
         found = [Finding("P204", ERROR, str(path), "/name", message, f"name the file {document['name']}.json")]
     findings += found
     return None if errors(found) else Source(path.stem, path, document, local)
+
+
+def _document(path: Path, signers: Signers | None) -> tuple[Any, list[Finding]]:
+    if signers is None:
+        return schema.read_json(path)
+    try:
+        data = schema.read_bytes(path)
+    except OSError as error:
+        return None, [Finding("P101", ERROR, str(path), "", error.strerror or str(error), "repair the file's rights")]
+    problem = signers.problem(path, data)
+    return (None, [Finding("P105", ERROR, str(path), "", problem)]) if problem else schema.parse(data, path)

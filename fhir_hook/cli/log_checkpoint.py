@@ -50,15 +50,21 @@ def parse_age(text: str) -> float:
 
 
 @click.command("checkpoint")
+@click.option("--make-key", is_flag=True, help="Make the key first, when this log never had one and was never signed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def checkpoint(as_json: bool) -> None:
+def checkpoint(make_key: bool, as_json: bool) -> None:
     """Sign the log as it is now, unless that is done already.
 
     Exit code 1: records that were signed before are missing or changed, or the chain of the new ones does not hold.
     """
     try:
         with failures():
-            made = signing.make(Places.default())
+            places = Places.default()
+            kept = keys.Keys(places.keys)
+            # A log that was signed and has no key any more has lost it: that takes a person.
+            if make_key and not kept.exist and not places.history.exists() and not places.checkpoint.exists():
+                _record("new", "", kept.create(keys.new_origin()))
+            made = signing.make(places)
     except signing.Refused as error:
         click.echo(json.dumps({"signed": False, "problem": str(error)}) if as_json else f"fhir-hook: {error}", err=True)
         sys.exit(1)

@@ -27,8 +27,9 @@ def command() -> None:
 
 @command.command("compile")
 @click.option("--if-changed", is_flag=True, help="Do nothing when no profile and no setting changed since.")
+@click.option("--accept-signers", is_flag=True, help="Accept that /etc/fhir-hook/signers changed, went or came back.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compile_(if_changed: bool, as_json: bool) -> None:
+def compile_(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     """Check settings and profiles, compile them, and put the new policy in force.
 
     When anything is wrong the policy in force stays, and the refusal is recorded.
@@ -38,7 +39,7 @@ def compile_(if_changed: bool, as_json: bool) -> None:
         click.echo(json.dumps({"policy": old["policy"], "old": old["policy"]}) if as_json else "nothing changed")
         return
     try:
-        built = building.build(further=ceiling.refusals)
+        built = building.build(further=ceiling.refusals, accept_signers=accept_signers)
     except (building.PolicyRefused, settings_module.SettingsError) as error:
         problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
         _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
@@ -108,6 +109,7 @@ def show(as_json: bool) -> None:
                 {
                     "policy": index.digest,
                     "settings": settings,
+                    "signers": index.document.get("signers", ""),
                     "bindings": bindings,
                     "profiles": _summaries(profiles),
                     "changed": changed,
@@ -120,6 +122,9 @@ def show(as_json: bool) -> None:
     if index.fallback:
         click.echo(f"  the previous one: {index.fallback}")
     click.echo("  " + ", ".join(f"{key} = {value}" for key, value in settings.items()))
+    if index.document.get("signers"):
+        signers = f"{paths.SIGNERS}, SHA-256 {index.document['signers'][:12]}"
+        click.echo(f"  local profiles and settings are signed by {signers}")
     for profile in _summaries(profiles):
         calls = ", ".join(f"{count} calls on {arch}" for arch, count in profile["allowed"].items())
         click.echo(f"  {profile['name']:14} {profile['version']:8} {profile['mode']:9} {calls}, {profile['title']}")
@@ -161,9 +166,13 @@ def record_changes(
     old: dict[str, Any], built: building.Built, digest: str, about: dict[str, Any] | None = None
 ) -> None:
     """One record for the policy (`about`: why it was compiled), one each for changed settings and a changed mode."""
-    _record({"event": "policy", "result": "compiled", "old": old.get("policy", ""), "new": digest, **(about or {})})
+    about = {**(about or {}), **({"signers": built.index["signers"]} if built.index["signers"] else {})}
+    _record({"event": "policy", "result": "compiled", "old": old.get("policy", ""), "new": digest, **about})
     if not old:
         return
+    if old.get("signers", "") != built.index["signers"]:
+        fields = {"old": old.get("signers", ""), "new": built.index["signers"]}
+        _record({"event": "settings", "result": "changed", "what": "signers", **fields})
     before, after = building.settings_digest(old), building.settings_digest(built.index)
     if before != after:
         _record({"event": "settings", "result": "changed", "old": before, "new": after})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fhir_hook.authoring import checks, schema
+from fhir_hook.authoring import checks, schema, signature
 from fhir_hook.authoring.finding import ERROR, Finding
 from fhir_hook.authoring.schema import MAX_BYTES
 from fhir_hook.authoring.source import Source, Sources
@@ -36,11 +37,12 @@ class VendorError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """A document as it was offered: its exact bytes, where it came from, and what it says once it is valid."""
+    """A document as it was offered: its exact bytes, where it came from, what it says, and a signature beside it."""
 
     data: bytes
     origin: dict[str, str]
     document: dict[str, Any]
+    signature: bytes | None = None
 
     @property
     def digest(self) -> str:
@@ -70,7 +72,10 @@ def from_file(path: Path, shipped: Path) -> Offer:
         data = files.read(str(path), MAX_BYTES)
     except (OSError, files.FileError) as error:
         raise VendorError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    return _offer(data, {"kind": "file", "source": str(path.absolute())}, shipped)
+    beside = None
+    with contextlib.suppress(OSError, files.FileError):
+        beside = files.read(f"{path}{signature.SUFFIX}", MAX_BYTES)
+    return _offer(data, {"kind": "file", "source": str(path.absolute())}, shipped, beside)
 
 
 def from_image(image: str, path: str, shipped: Path) -> Offer:
@@ -83,12 +88,15 @@ def from_image(image: str, path: str, shipped: Path) -> Offer:
         raise VendorError(f"podman does not say which image {image!r} is")
     id, digest = inspected[0], inspected[1] if len(inspected) > 1 else ""
     root = _podman("image", "mount", id).strip()
+    beside = None
     try:
         data = read_beneath(root, path)
+        with contextlib.suppress(VendorError):
+            beside = read_beneath(root, path + signature.SUFFIX)
     finally:
         _podman("image", "unmount", id)
     origin = {"kind": "image", "source": image, "path": path, "image": id, "image_digest": digest}
-    return _offer(data, origin, shipped)
+    return _offer(data, origin, shipped, beside)
 
 
 def _podman(*arguments: str) -> str:
@@ -150,7 +158,7 @@ def _read_regular(descriptor: int, path: str) -> bytes:
         raise VendorError(f"{path} of the image: {error}") from None
 
 
-def _offer(data: bytes, origin: dict[str, str], shipped: Path) -> Offer:
+def _offer(data: bytes, origin: dict[str, str], shipped: Path, beside: bytes | None) -> Offer:
     """Parse and check against the schema; everything later relies on that."""
     with tempfile.TemporaryDirectory(prefix="fhir-hook-") as folder:
         path = Path(folder) / "profile.json"
@@ -166,7 +174,7 @@ def _offer(data: bytes, origin: dict[str, str], shipped: Path) -> Offer:
     if not is_name(document["name"]):
         # The schema's pattern ends in $, which also holds before a newline at the end.
         raise VendorError(f"{origin['source']}#/name: P103: {document['name'][:64]!r} can't name a profile")
-    return Offer(data, origin, document)
+    return Offer(data, origin, document, beside)
 
 
 def judge(offer: Offer, sources: Sources, shipped: Path) -> list[Finding]:
@@ -208,6 +216,10 @@ class Store:
         """Where its origin is kept."""
         return self.local / f"{name}{ORIGIN_SUFFIX}"
 
+    def signature_path(self, name: str) -> Path:
+        """Where the signature on it is kept."""
+        return Path(f"{self.path(name)}{signature.SUFFIX}")
+
     def origin(self, name: str) -> dict[str, str]:
         """The origin of an installed profile, {} for one that was written here or whose origin can't be read."""
         try:
@@ -243,11 +255,12 @@ class Store:
         origin = {**offer.origin, "digest": offer.digest, "version": offer.document["version"], "installed": _now()}
         text = json.dumps(origin, indent=2) + "\n"
         new: dict[Path, bytes | None] = {self.path(offer.name): offer.data, self.origin_path(offer.name): text.encode()}
-        return self._change(new, compile_policy)
+        return self._change({**new, self.signature_path(offer.name): offer.signature}, compile_policy)
 
     def remove(self, name: str, compile_policy: Callable[[], str]) -> str:
         """Take a profile and its origin away, and compile; both are put back when that fails."""
-        return self._change({self.path(name): None, self.origin_path(name): None}, compile_policy)
+        gone = (self.path(name), self.origin_path(name), self.signature_path(name))
+        return self._change(dict.fromkeys(gone), compile_policy)
 
     def _change(self, new: dict[Path, bytes | None], compile_policy: Callable[[], str]) -> str:
         old = {path: path.read_bytes() if path.exists() else None for path in new}

@@ -35,7 +35,11 @@ FALLS_BACK = {
     "fadvise64": 38, "sendfile": 22, "timer_create": 38, "timer_settime": None, "timer_delete": None,
 }  # fmt: skip
 # The same, denied by one profile to keep its promise.
-FALLS_BACK_IN = {"ibm-fhir": {"getppid": 38, "clock_getres": 38}, "fhirstarter": {"sysinfo": 1}, "helios": {"sysinfo": 1}}
+FALLS_BACK_IN = {
+    "ibm-fhir": {"getppid": 38, "clock_getres": 38},
+    "fhirstarter": {"sysinfo": 1},
+    "helios": {"sysinfo": 1},
+}
 # Only the runtimes (exec), a shell by exec and --init need these groups.
 EXEC_AND_INIT = (*RUNTIME_BASES, "shell", "container-init")
 

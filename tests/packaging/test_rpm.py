@@ -52,7 +52,7 @@ def test_dependencies_and_scriptlets_are_what_they_should_be(rpm: Path) -> None:
     requires -= {name for name in requires if name.startswith(("rpmlib(", "/bin/sh", "config("))}
     assert requires == {
         "/usr/bin/python3", "python3", "python3-click", "python3-cryptography", "python3-jinja2", "python3-jsonschema",
-        "python3-libseccomp", "python3-prctl", "python3-psutil", "python3-rich",
+        "python3-libseccomp", "python3-prctl", "python3-psutil", "python3-pyyaml", "python3-rich",
     }  # fmt: skip
     scripts = said("rpm", "-qp", "--scripts", rpm)
     removal = scripts.partition("preuninstall")[2]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from host.machine import ROOT, Host, Result
 
-UNIT = ROOT / "packaging/systemd/fhir-hook-policy.service"
+UNITS = ROOT / "packaging/systemd"
+POLICY, LOG = UNITS / "fhir-hook-policy.service", UNITS / "fhir-hook-log.service"
 SETTING = Path("/etc/fhir-hook/config.d/70-unit.toml")
 
 
-def started(host: Host) -> list[Result]:
-    """Each ExecStart of the unit in turn, as the path unit starts it after an edit, up to the first that fails."""
+def started(host: Host, unit: Path = POLICY) -> list[Result]:
+    """Each ExecStart of the unit in turn, up to the first that fails."""
     done: list[Result] = []
-    for line in re.findall(r"^ExecStart=(.*)$", UNIT.read_text(), re.M):
-        words = ["unshare", "-m", "-n", "/usr/bin/python3", ROOT / "tests/packaging/sandbox.py", UNIT, *line.split()]
+    for line in re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.M):
+        words = ["unshare", "-m", "-n", "/usr/bin/python3", ROOT / "tests/packaging/sandbox.py", unit, *line.split()]
         done.append(host.run(words))
         if done[-1].returncode:
             break
@@ -54,3 +56,22 @@ def test_a_drop_in_that_is_gone_is_made_again_under_the_units_restrictions(host:
     dropin.unlink()
     assert [d.returncode for d in started(host)] == [0, 0]
     assert dropin.read_text() == text
+
+
+def test_the_log_is_signed_under_the_units_restrictions_with_a_key_that_is_made_once(host: Host) -> None:
+    state = [Path("/var/lib/fhir-hook", name) for name in ("keys", "tree")]
+    assert not [path for path in state if path.exists()], "another test left them"
+    try:
+        first = started(host, LOG)
+        assert [d.returncode for d in first] == [0, 0], first[-1].stderr
+        key = host.run(["fhir-hook", "log", "key", "show"]).stdout
+        host.run(["fhir-hook", "host", "event", "enabled", "--reason", "a record more"])
+        assert [d.returncode for d in started(host, LOG)] == [0, 0]
+        assert host.run(["fhir-hook", "log", "key", "show"]).stdout == key
+        assert host.run(["fhir-hook", "log", "verify"]).returncode == 0
+        shutil.rmtree(state[0])
+        lost = started(host, LOG)[-1]
+        assert lost.returncode == 3 and not state[0].exists(), "a log that was signed gets no key without a person"
+    finally:
+        for path in state:
+            shutil.rmtree(path, ignore_errors=True)
