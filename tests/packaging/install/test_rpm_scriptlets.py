@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from packaging_root import FHIR, PLAIN, Packages, Root, confined, untouched
 
-DEPENDENCIES = ("rpm", "python3-click", "python3-jsonschema", "python3-prctl", "python3-psutil", "python3-rich",
-                "python3-seccomp")  # fmt: skip
+DEPENDENCIES = ("rpm", "python3-click", "python3-cryptography", "python3-jinja2", "python3-jsonschema", "python3-prctl",
+                "python3-psutil", "python3-rich", "python3-seccomp", "python3-yaml")  # fmt: skip
 
 
 def test_scriptlets_put_it_in_force_keep_it_through_an_upgrade_and_take_it_out(fresh: Root, packages: Packages) -> None:
