@@ -7,9 +7,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from host.machine import ROOT, Archives, Host, missing_packages
+
+# An example's time says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def test_an_impossible_branch_is_not_followed() -> None:
     assert bpf_classify.answers(same_twice, ARCH, 0) == {0x50001, bpf.RET_ALLOW}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(section=sections(), args=st.lists(ARGUMENT, min_size=6, max_size=6))
 def test_no_answer_is_missed(section: dict[str, object], args: list[int]) -> None:
     program = bpf.decode(libseccomp.compile_section(section, "x86_64"))

@@ -53,7 +53,7 @@ def instructions(draw: st.DrawFn) -> bpf.Program:
     return (*head, *body, *tail)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(program=instructions(), calls=st.lists(st.lists(ARGUMENT, min_size=6, max_size=6), min_size=1, max_size=8))
 def test_the_kernel_answers_as_the_emulator_does(program: bpf.Program, calls: list[list[int]]) -> None:
     bpf.check(program)
@@ -61,7 +61,7 @@ def test_the_kernel_answers_as_the_emulator_does(program: bpf.Program, calls: li
     assert got == [expected(program, args) for args in calls]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(section=sections(operators=ANY_OPERATOR), calls=st.lists(st.lists(ARGUMENT, min_size=6, max_size=6), min_size=1))
 def test_the_kernel_answers_what_libseccomp_compiled_as_the_emulator_does(
     section: dict[str, object], calls: list[list[int]]

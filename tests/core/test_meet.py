@@ -112,7 +112,7 @@ def rank(action: oci_seccomp.Answer) -> int:
 
 
 @given(sections(), sections())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_compiled_meet_is_never_looser_than_either_side(left: Section, right: Section) -> None:
     """Than what a side means. libseccomp compiles some overlapping rules more strictly than that."""
     result = met(left, right)
@@ -124,7 +124,7 @@ def test_the_compiled_meet_is_never_looser_than_either_side(left: Section, right
 
 
 @given(sections(), sections())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_meet_is_never_looser_than_either_side_by_the_meaning_of_the_sections(
     left: Section, right: Section
 ) -> None:
@@ -136,7 +136,7 @@ def test_the_meet_is_never_looser_than_either_side_by_the_meaning_of_the_section
 
 
 @given(sections(), sections())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_meeting_again_changes_no_byte(left: Section, right: Section) -> None:
     once = met(left, right)
     assert jsonio.text(met(once, right)) == jsonio.text(once)
@@ -145,7 +145,7 @@ def test_meeting_again_changes_no_byte(left: Section, right: Section) -> None:
 
 
 @given(sections(), sections())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_order_of_the_sides_does_not_matter_to_any_call(left: Section, right: Section) -> None:
     one, other = oci_seccomp.Meaning(met(left, right)), oci_seccomp.Meaning(met(right, left))
     for name, call in calls(left, right):
@@ -153,7 +153,7 @@ def test_the_order_of_the_sides_does_not_matter_to_any_call(left: Section, right
 
 
 @given(sections(), sections())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_meet_holds_no_rules_that_contradict_each_other(left: Section, right: Section) -> None:
     result = met(left, right)
     meaning = oci_seccomp.Meaning(result)
@@ -163,7 +163,7 @@ def test_the_meet_holds_no_rules_that_contradict_each_other(left: Section, right
 
 
 @given(sections())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_meeting_with_an_allow_all_section_loses_nothing_but_what_is_ambiguous(section: Section) -> None:
     result = oci_seccomp.Meaning(met(section, {"defaultAction": "SCMP_ACT_ALLOW"}))
     meaning = oci_seccomp.Meaning(section)
