@@ -15,22 +15,7 @@ import click
 
 from fhir_hook.audit.follow import Follower
 from fhir_hook.audit.selection import Record, Selection
-from fhir_hook.cli import (
-    log_archive,
-    log_checkpoint,
-    log_collect,
-    log_deliver,
-    log_denials,
-    log_export,
-    log_forward,
-    log_metrics,
-    log_seal,
-    log_summary,
-    log_table,
-    log_token,
-    log_verify,
-    log_witness,
-)
+from fhir_hook.cli import lazily, log_table
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.selecting import selection_options
 from fhir_hook.store import log, log_reader
@@ -40,7 +25,19 @@ _PAUSE = 500  # milliseconds
 _BEFORE = 10  # records that --follow begins with
 
 
-@click.group("log", invoke_without_command=True)
+MEMBERS = {
+    **{name: f"log_checkpoint:{name}" for name in ("checkpoint", "rotate", "key")},
+    **{"verify": "log_verify:verify", "prove": "log_verify:prove", "verify-proof": "log_verify:verify_proof"},
+    **{"archive": "log_archive:save", "remove": "log_archive:remove", "restore": "log_archive:restore"},
+    **{"tiles": "log_archive:publish", "witness": "log_witness:ask", "witness-serve": "log_witness:serve"},
+    **{"forward": "log_forward:forward", "deliver": "log_deliver:send", "export": "log_export:export"},
+    **{"summary": "log_summary:summary", "metrics": "log_metrics:metrics", "token": "log_token:token"},
+    **{"seal": "log_seal:seal", "open": "log_seal:unseal", "add-reader": "log_seal:add_reader"},
+    **{"watch": "log_denials:watch_command", "collect": "log_collect:collect", "send": "log_collect:send"},
+}
+
+
+@click.group("log", cls=lazily.Group, members=MEMBERS, invoke_without_command=True)
 @selection_options
 @click.option("-n", "--lines", type=click.IntRange(0), default=None, help="Only the last N that match.")
 @click.option("-f", "--follow", is_flag=True, help="Begin with the last 10 (-n), and go on with what comes.")
@@ -149,14 +146,3 @@ def _unread(milliseconds: int) -> bool:
     waiting = select.poll()
     waiting.register(sys.stdout.fileno(), 0)
     return bool(waiting.poll(milliseconds))
-
-
-for subcommand in (
-    *(log_checkpoint.checkpoint, log_checkpoint.rotate, log_checkpoint.key),
-    *(log_verify.verify, log_verify.prove, log_verify.verify_proof),
-    *(log_archive.save, log_archive.remove, log_archive.restore, log_archive.publish),
-    *(log_witness.ask, log_witness.serve, log_forward.forward, log_summary.summary),
-    *(log_metrics.metrics, log_deliver.send, log_seal.seal, log_seal.unseal, log_seal.add_reader, log_token.token),
-    *(log_export.export, log_denials.watch_command, log_collect.collect, log_collect.send),
-):
-    command.add_command(subcommand)

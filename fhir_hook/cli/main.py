@@ -10,27 +10,24 @@ from typing import NoReturn
 
 import click
 
-from fhir_hook.cli import bundle, codes, doctor, engine, host, inspect, log, policy, profile, report
+from fhir_hook.cli import lazily
 from fhir_hook.core.version import VERSION
 
+MEMBERS = {
+    **{name: f"{name}:command" for name in ("bundle", "doctor", "engine", "host", "inspect", "log", "policy")},
+    **{name: f"{name}:command" for name in ("profile", "report")},
+    **{"explain": "codes:explain", "codes": "codes:listing"},
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=lazily.Group,
+    members=MEMBERS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name=None, version=VERSION, prog_name="fhir-hook")
 def command() -> None:
     """Confine FHIR server containers at their start, and keep a record of every decision."""
-
-
-command.add_command(policy.command)
-command.add_command(profile.command)
-command.add_command(log.command)
-command.add_command(report.command)
-command.add_command(inspect.command)
-command.add_command(codes.explain)
-command.add_command(codes.listing)
-command.add_command(bundle.command)
-command.add_command(host.command)
-command.add_command(engine.command)
-command.add_command(doctor.command)
 
 
 def main() -> NoReturn:

@@ -45,8 +45,9 @@ def test_every_command_and_every_option_is_in_the_page(documents: Path) -> None:
 
     def walk(group: click.Command, words: tuple[str, ...]) -> None:
         if isinstance(group, click.Group):
-            for name, inner in group.commands.items():
-                walk(inner, (*words, name))
+            context = click.Context(group)
+            for name in group.list_commands(context):
+                walk(group.get_command(context, name), (*words, name))
         if not isinstance(group, click.Group) or group.invoke_without_command:
             assert " ".join(words) in text
             for param in (p for p in group.params if isinstance(p, click.Option)):
