@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_local_profile_replaces_the_shipped_one_of_its_name(command: Command) 
 
 def test_show_without_a_policy_says_what_to_run(command: Command, host: Host) -> None:
     for path in SELECTORS.parent.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     done = command("policy", "show")
     assert done.returncode == 3
     assert "FH103" in done.stderr and "fhir-hook policy compile" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def collected(host: Host) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("collector")
 def test_what_was_decided_on_a_users_containers_is_in_the_hosts_log_once(host: Host) -> None:
+    shutil.rmtree((host.home("rootless") / USER_LOG).parent, ignore_errors=True)
     host.load(FHIR, "rootless")
     host.podman("run", "--rm", "--network", "none", "--name", "mine", FHIR, "status", user="rootless", check=True)
     own = host.records("rootless")
