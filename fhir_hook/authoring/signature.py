@@ -6,10 +6,12 @@ file below /etc/fhir-hook has its signature beside it, as FILE.sig. What the pac
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from fhir_hook.core import paths
@@ -29,10 +31,15 @@ class SignersError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Signers:
-    """The keys that may sign, as their file was read: its `path`, and the SHA-256 `digest` of its content."""
+    """The keys that may sign, as their file was read: its `path` and its content."""
 
     path: str
-    digest: str
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, by which a change of it is seen."""
+        return sha256_hex(self.data)
 
     def problem(self, path: Path, data: bytes) -> str:
         """Why `data`, which was read from `path`, does not count as signed, in one line; "" when it does."""
@@ -43,26 +50,20 @@ class Signers:
             return f"it is not signed, and {self.path} asks for it: {HOW} {path}"
         except (OSError, files.FileError) as error:
             return f"its signature {beside}: {getattr(error, 'strerror', None) or error}"
-        # Signature and text by descriptor: what is judged is what was read, whoever replaces the files meanwhile.
-        descriptor = os.memfd_create("signature", os.MFD_CLOEXEC)
         try:
-            os.write(descriptor, signature)
-            return self._judge(path, data, descriptor)
+            with _held(signature) as made, _held(self.data) as signers:
+                return self._judge(path, data, ("-s", made, "-f", signers))
         except FileNotFoundError:
             return "signatures can't be checked: ssh-keygen is not installed (apt install openssh-client)"
         except subprocess.TimeoutExpired:
             return f"ssh-keygen did not judge its signature within {SECONDS} s"
-        finally:
-            os.close(descriptor)
 
-    def _judge(self, path: Path, data: bytes, signature: int) -> str:
-        beside = f"/proc/self/fd/{signature}"
-        found = _ssh_keygen("find-principals", "-s", beside, "-f", self.path, descriptor=signature)
+    def _judge(self, path: Path, data: bytes, given: tuple[str, ...]) -> str:
+        found = _ssh_keygen("find-principals", *given)
         if found.returncode != 0:
             return f"nobody in {self.path} made its signature: have one of these keys sign it: {HOW} {path}"
         who = found.stdout.decode(errors="replace").splitlines()[0].split(",")[0]
-        words = ("verify", "-n", NAMESPACE, "-f", self.path, "-I", who, "-s", beside)
-        if _ssh_keygen(*words, descriptor=signature, data=data).returncode != 0:
+        if _ssh_keygen("verify", "-n", NAMESPACE, "-I", who, *given, data=data).returncode != 0:
             return f"its signature by {_printable(who)} is for another content or purpose: sign it anew: {HOW} {path}"
         return ""
 
@@ -78,7 +79,7 @@ def load(path: str = paths.SIGNERS) -> Signers | None:
         raise SignersError(f"{path}: {reason}") from None
     if not re.search(rb"(?m)^[^#\s]", data):
         raise SignersError(f"{path} names nobody: a line for each key, as in ssh-keygen(1), ALLOWED SIGNERS")
-    return Signers(path, sha256_hex(data))
+    return Signers(path, data)
 
 
 def changed(before: str, now: Signers | None) -> str:
@@ -89,12 +90,22 @@ def changed(before: str, now: Signers | None) -> str:
     return f"{what} when the policy in force was compiled: fhir-hook policy compile --accept-signers, which is recorded"
 
 
-def _ssh_keygen(verb: str, *words: str, descriptor: int, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+@contextlib.contextmanager
+def _held(data: bytes) -> Iterator[str]:
+    """A path of what was read: it is what is judged, whoever replaces the files meanwhile."""
+    descriptor = os.memfd_create("signed", 0)
+    try:
+        files.write_all(descriptor, data)
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _ssh_keygen(verb: str, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["ssh-keygen", "-Y", verb, *words],
         input=data,
         capture_output=True,
-        pass_fds=(descriptor,),
         timeout=SECONDS,
         check=False,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},

@@ -48,12 +48,16 @@ def compile_(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
         raise Failed("the policy in force was left as it is") from None
     try:
         digest = policy.write(built.header, built.profiles, built.index)
-        real.configure(built.index["settings"])
     except OSError as error:
         raise Failed(f"{paths.STATE}: {error.strerror or error}; the policy in force was left as it is") from None
     with contextlib.suppress(OSError):  # the next compilation proves again what it can't find
         proofs.save(built.proofs)
     record_changes(old, built, digest)
+    try:
+        real.configure(built.index["settings"])
+    except OSError as error:
+        why = f"{real.LINKS}: {error.strerror or error}"
+        raise Failed(f"{why}: the policy is in force, [runtime] is not; repair that place and compile again") from None
     for line in built.warnings:
         click.echo(f"fhir-hook: {line}", err=True)
     if as_json:

@@ -113,3 +113,16 @@ def test_an_ordinary_user_can_show_the_policy_and_not_compile_it(command: Comman
     done = command("policy", "compile", user="rootless")
     assert done.returncode == 3 and "Permission denied" in done.stderr
     assert SELECTORS.read_bytes() == before
+
+
+def test_a_runtime_that_can_not_be_set_is_told_apart_from_the_policy_that_is_in_force(command: Command) -> None:
+    before = in_force()
+    CONFIG.write_text('undetermined = "refuse"\n')
+    place = SELECTORS.parent / "runtime"
+    shutil.rmtree(place, ignore_errors=True)
+    place.write_text("")
+    done = command("policy", "compile")
+    assert done.returncode == 3 and "the policy is in force, [runtime] is not" in done.stderr
+    assert in_force() != before or '"undetermined":"refuse"' in SELECTORS.read_text()
+    compiled = [record for record in records(command) if record["event"] == "policy"][-1]
+    assert (compiled["result"], compiled["new"]) == ("compiled", in_force())
