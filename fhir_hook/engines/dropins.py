@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from fhir_hook.engines.names import CRUN_NAME, CRUN_PROGRAM, NAME, PROGRAM
 
 PODMAN = Path("/etc/containers/containers.conf.d/60-fhir-runc.conf")
 CRIO = Path("/etc/crio/crio.conf.d/60-fhir-runc.conf")
+_SHIMS = {NAME, CRUN_NAME}
 _MADE = "# Made by 'fhir-hook engine configure {engine}'; its --undo removes it.\n"
 
 
@@ -36,12 +38,33 @@ def crio(default: bool) -> str:
     )
 
 
+def ours(text: str) -> bool:
+    """Whether a file is one that `podman` or `crio` wrote, and nobody edited since."""
+    made = [*(podman(default) for default in (False, True)), *(crio(default) for default in (False, True))]
+    return text in made
+
+
 def use(text: str | None) -> str:
-    """How one of these files uses the shim: "default", "extra" or ""."""
+    """How a file of Podman or CRI-O uses the shim, whoever wrote it: "default", "extra" or ""."""
     try:
         document = tomllib.loads(text or "")
     except tomllib.TOMLDecodeError:
         return ""
-    podman = document.get("engine", {}).get("runtime")
-    crio = document.get("crio", {}).get("runtime", {}).get("default_runtime")
-    return "" if not document else "default" if {podman, crio} & {NAME, CRUN_NAME} else "extra"
+    engine, crio = _table(document, "engine"), _table(document, "crio", "runtime")
+    if any(name in _SHIMS for name in (engine.get("runtime"), crio.get("default_runtime")) if isinstance(name, str)):
+        return "default"
+    return "extra" if _SHIMS & {*_table(engine, "runtimes"), *_table(crio, "runtimes")} else ""
+
+
+def by_hand(text: str) -> str:
+    """What to take out of a file that is not `ours`, or was edited since, by the numbers of its lines."""
+    lines = [str(number) for number, line in enumerate(text.splitlines(), 1) if any(name in line for name in _SHIMS)]
+    return f"take out by hand what names {' and '.join(sorted(_SHIMS))} (lines {', '.join(lines)})"
+
+
+def _table(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        document = document.get(name, {})
+        if not isinstance(document, dict):
+            return {}
+    return document

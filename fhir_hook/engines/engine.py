@@ -43,6 +43,10 @@ def adding(engine: Engine, config: Path, default: bool) -> Change:
             return Change(path, text, containerd.added(text, default or containerd.use(text) == "default"))
         present = change.read(path)
         return Change(path, present, containerd.added(present, default or containerd.use(present) == "default", text))
+    was = change.kept(config)
+    if text is not None and text.strip() and not dropins.ours(text) and (was is None or was[1] != text):
+        hint = f"name a file of its own in a drop-in directory, like {engine.config}"
+        raise EngineError(f"{config} is not ours, or was edited since, and would be replaced as a whole: {hint}")
     make = dropins.podman if engine.name == "podman" else dropins.crio
     return Change(config, text, make(default or dropins.use(text) == "default"))
 
@@ -57,21 +61,32 @@ def removing(engine: Engine, config: Path) -> list[Change]:
         if text is None or not use(engine, path):
             continue
         before = was[0] if was is not None else None
-        if was is not None and was[1] == text:
-            after = before
-        elif engine.name == "docker":
-            after = docker.removed(text, before)
-        elif engine.name == "containerd":
-            after = containerd.removed(text, before)
+        if was is None or was[1] != text:
+            found.append(Change(path, text, _without(engine, path, text, before)))
+        elif _how(engine, before):  # our change to a file that had us already, and that somebody had edited
+            found.append(Change(path, text, _without(engine, path, before or "", None)))
         else:
-            after = None
-        found.append(Change(path, text, after))
+            found.append(Change(path, text, before))
     return found
+
+
+def _without(engine: Engine, path: Path, text: str, before: str | None) -> str | None:
+    """A file without what is ours, `before` being what it was; None where nothing is left. Raises EngineError."""
+    if engine.name == "docker":
+        return docker.removed(text, before)
+    if engine.name == "containerd":
+        return containerd.removed(text, before)
+    if not dropins.ours(text):
+        raise EngineError(f"{path} is not ours, or was edited since: {dropins.by_hand(text)}")
+    return None
 
 
 def use(engine: Engine, path: Path) -> str:
     """How the file at `path` uses the shim: "default", "extra" or "". Raises EngineError."""
-    text = change.read(path)
+    return _how(engine, change.read(path))
+
+
+def _how(engine: Engine, text: str | None) -> str:
     if engine.name == "docker":
         return docker.use(text)
     return containerd.use(text) if engine.name == "containerd" else dropins.use(text)

@@ -161,6 +161,56 @@ def test_what_somebody_edited_since_survives_undo(host: Host) -> None:
     assert json.loads(config.read_text()) == {"default-runtime": "crun", "debug": True}
 
 
+@pytest.mark.parametrize("again", [(), ("--default",)])
+def test_undo_takes_the_shim_out_although_the_file_was_edited_between_two_changes(
+    host: Host, again: tuple[str, ...]
+) -> None:
+    config = host.directory() / "daemon.json"
+    config.write_text('{"log-driver": "json-file"}\n')
+    words = ["fhir-hook", "engine", "configure", "docker", "--config", config]
+    host.run([*words, *(() if again else ("--default",))], check=True)
+    edited = {**json.loads(config.read_text()), "debug": True, "default-runtime": "runc"}
+    config.write_text(json.dumps(edited))
+    host.run([*words, "--default"], check=True)
+    host.run([*words, "--undo"], check=True)
+    left = json.loads(config.read_text())
+    assert left == {"log-driver": "json-file", "debug": True, "default-runtime": "runc"}
+
+
+OWN = {
+    "podman": ("[containers]\npids_limit = 9\n", "# mine\n", 'engine = "x"\n', '[engine]\nruntime = ["x"]\n', "x = "),
+    "crio": ('[crio.runtime]\nlog_level = "x"\n', "crio = 1\n", "[crio.runtime]\ndefault_runtime = {}\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in OWN.items() for text in texts])
+def test_attack_an_administrators_whole_file_is_neither_replaced_nor_deleted(host: Host, name: str, text: str) -> None:
+    config = host.directory() / "containers.conf"
+    config.write_text(text)
+    words = ["fhir-hook", "engine", "configure", name, "--config", config]
+    for more in ((), ("--default",), ("--dry-run",)):
+        done = host.run([*words, *more])
+        assert done.returncode == 3 and "drop-in directory" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "nothing to change" in host.run([*words, "--undo"], check=True).stdout
+    assert config.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["podman", "crio"])
+def test_undo_of_a_drop_in_that_was_edited_says_which_lines_to_take_out(host: Host, name: str) -> None:
+    config = host.directory() / "60.conf"
+    words = ["fhir-hook", "engine", "configure", name, "--config", config]
+    host.run(words, check=True)
+    edited = config.read_text() + '[more]\nx = "mine"\n'
+    config.write_text(edited)
+    done = host.run([*words, "--undo"])
+    numbers = done.stderr.partition("(lines ")[2].partition(")")[0].split(", ")
+    assert done.returncode == 3 and config.read_text() == edited
+    lines = [line for number, line in enumerate(edited.splitlines(), 1) if str(number) not in numbers]
+    assert "fhir-runc" not in "\n".join(lines)
+    config.write_text("\n".join(lines))
+    assert "nothing to change" in host.run([*words, "--undo"], check=True).stdout
+
+
 def test_an_edit_by_somebody_else_in_between_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "daemon.json"
     path.write_text("{}")
