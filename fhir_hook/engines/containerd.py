@@ -22,6 +22,8 @@ DROPIN = Path("/etc/containerd/conf.d/50-fhir-hook.toml")
 PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 BEGIN, END = "# fhir-hook: begin (made by 'fhir-hook engine configure containerd')", "# fhir-hook: end"
 _WAS = "  # fhir-hook: was "
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_VERSION = re.compile(r"version = [23]")
 _BLOCK = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILINE | re.DOTALL)
 
 
@@ -39,15 +41,15 @@ def added(text: str | None, default: bool, main: str | None = None) -> str:
     document = _parsed(whole)
     version = _version(document, whole)
     base = removed(text, None) or ""
-    head = "" if base.strip() else f"version = {version}\n"
-    result = base
+    # In front of our block, not in it: tables that somebody adds later need it, and stay when ours go.
+    result = base if "version" in _parsed(base) else f"version = {version}\n{base}"
     if default:
         result, block = _with_default(result, version, _block(document, version))
     else:
         block = _block(document, version)
     gap = "\n" if result and not result.endswith("\n") else ""
-    result = f"{result}{gap}{BEGIN}\n{head}{block}{END}\n"
-    _check(_parsed(base), _parsed(result), version, default, bool(head))
+    result = f"{result}{gap}{BEGIN}\n{block}{END}\n"
+    _check(_parsed(base), result, version, default)
     return result
 
 
@@ -57,6 +59,11 @@ def removed(text: str | None, before: str | None) -> str | None:
         return None
     without = _BLOCK.sub("", text)
     without = re.sub(rf"^.*{re.escape(_WAS)}(.*)$", r"\1", without, flags=re.MULTILINE)
+    if _VERSION.fullmatch(without.strip()) and not (before or "").strip():
+        return before
+    version = _parsed(text).get("version")
+    if without.strip() and version is not None and not re.search(r"^[ \t]*version[ \t]*=", without, re.MULTILINE):
+        without = f"version = {version}\n{without}"  # it stood in our block
     return without if without.strip() or before is not None else None
 
 
@@ -75,7 +82,7 @@ def _block(document: dict[str, Any], version: int) -> str:
     options = {key: value for key, value in runc.items() if isinstance(value, bool | int | str) and key != "BinaryName"}
     lines = [f"[{prefix}.{NAME}]", 'runtime_type = "io.containerd.runc.v2"']
     lines += [f"[{prefix}.{NAME}.options]", f'BinaryName = "{PROGRAM}"']
-    lines += [f"{key} = {_toml(value)}" for key, value in options.items()]
+    lines += [f"{key if _BARE.fullmatch(key) else _toml(key)} = {_toml(value)}" for key, value in options.items()]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -96,16 +103,19 @@ def _with_default(text: str, version: int, block: str) -> tuple[str, str]:
     return text[: header.end()] + own + text[header.end() :], block
 
 
-def _check(before: dict[str, Any], after: dict[str, Any], version: int, default: bool, made: bool) -> None:
+def _check(before: dict[str, Any], text: str, version: int, default: bool) -> None:
     """Raise EngineError when the edit did anything but what it is for."""
+    try:
+        after = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        after = {}
     cri = _section(after, "plugins", PLUGINS[version], "containerd")
     runtime = _section(cri, "runtimes").pop(NAME, {})
     good = _section(runtime, "options").get("BinaryName") == PROGRAM
+    good = good and after.pop("version", None) == before.pop("version", version)
     if default:
         good = good and cri.pop("default_runtime_name", None) == NAME
         _section(before, "plugins", PLUGINS[version], "containerd").pop("default_runtime_name", None)
-    if made:
-        after.pop("version", None)
     if not good or _pruned(before) != _pruned(after):
         hint = f'add [plugins."{PLUGINS[version]}".containerd.runtimes.{NAME}] with options.BinaryName = "{PROGRAM}"'
         raise EngineError(f"config.toml is written in a way that can't be edited safely: {hint} by hand")
@@ -128,10 +138,12 @@ def _parsed(text: str | None) -> dict[str, Any]:
 
 def _version(document: dict[str, Any], text: str | None) -> int:
     version = document.get("version", 2 if not (text or "").strip() else 1)
+    if type(version) is not int:
+        raise EngineError(f"config.toml says version = {version!r}, which is no whole number: repair it first")
     if version not in PLUGINS:
         hint = "'containerd config migrate' prints a newer one"
         raise EngineError(f"config.toml is of version {version}, and 2 and 3 are known: {hint}")
-    return int(version)
+    return version
 
 
 def _section(document: dict[str, Any], *names: str) -> dict[str, Any]:

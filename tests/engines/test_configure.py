@@ -102,10 +102,42 @@ def test_a_containerd_config_that_is_not_understood_is_left_alone(text: str) -> 
         containerd.added(text, False)
 
 
-def test_an_inline_table_is_refused_rather_than_broken() -> None:
-    text = 'version = 2\n[plugins]\n"io.containerd.grpc.v1.cri" = {containerd = {runtimes = {}}}\n'
-    with pytest.raises(EngineError):
-        containerd.added(text, False)
+INLINE = 'version = 2\n[plugins]\n"io.containerd.grpc.v1.cri" = {containerd = {runtimes = {}}}\n'
+DOTTED = 'version = 2\nplugins."io.containerd.grpc.v1.cri".containerd.default_runtime_name = "runc"\n'
+BY_HAND = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.fhir-runc]\n'
+
+
+@pytest.mark.parametrize(("text", "default"), [(INLINE, False), (DOTTED, True), (BY_HAND, False)])
+def test_what_can_not_be_edited_safely_is_left_alone_and_the_reason_is_ours(text: str, default: bool) -> None:
+    with pytest.raises(EngineError, match="can't be edited safely: add "):
+        containerd.added(text, default)
+
+
+def test_an_option_of_runc_with_an_odd_name_is_taken_over() -> None:
+    table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]\n"we ird" = true\n'
+    options = section(containerd.added(f"version = 2\n{table}", False))["runtimes"]["fhir-runc"]["options"]  # type: ignore[index]
+    assert options["we ird"] is True
+
+
+@pytest.mark.parametrize("version", ['"2"', "2.0", "true"])
+def test_a_version_that_is_no_number_is_named_as_it_is_written(version: str) -> None:
+    with pytest.raises(EngineError, match="is no whole number"):
+        containerd.added(f"version = {version}\n", False)
+
+
+@pytest.mark.parametrize("default", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_tables_that_are_added_after_ours_keep_their_version(default: bool, inside: bool) -> None:
+    made = containerd.added(None, default)
+    if inside:  # as it once was written
+        made = made.removeprefix("version = 2\n").replace("containerd')\n", "containerd')\nversion = 2\n")
+    table = '[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "pause:3"\n'
+    again = containerd.added(made + table, default)
+    assert tomllib.loads(again)["version"] == 2
+    for text in (made + table, again):
+        left = containerd.removed(text, None)
+        assert left == f"version = 2\n{table}"
+    assert containerd.removed(made, None) is None
 
 
 def test_a_drop_in_is_used_only_where_imports_are_merged() -> None:
