@@ -28,6 +28,7 @@ endif
 
 uninstall: ## remove what install put there; settings, policy and log stay
 ifeq ($(DESTDIR),)
+	@packaging/bin/in-use
 	-/usr/bin/fhir-hook host event removed --reason "make uninstall"
 endif
 	rm -f $(DESTDIR)/etc/containers/containers.conf.d/50-fhir-hook.conf $(DESTDIR)/usr/share/containers/oci/hooks.d/50-fhir-hook.json

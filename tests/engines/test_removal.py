@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from host.machine import ROOT, Host
+from system.support import wait_until
 
 FILES = {
     "docker": "/etc/docker/daemon.json",
@@ -35,25 +36,79 @@ def configured(host: Host) -> Iterator[Callable[..., None]]:
         assert not Path(FILES[name]).exists()
 
 
+def preun(host: Host) -> Path:
+    """%preun of the RPM as rpm expands it, with macros of systemd that tell when they disable something."""
+    spec = (ROOT / "packaging/rpm/fhir-hook.spec").read_text()
+    text = spec.partition("\n%preun\n")[2].partition("\n%transfiletriggerin")[0]
+    defined = [f"--define={name}() echo DISABLED >&2" for name in ("systemd_preun", "systemd_user_preun")]
+    path = host.directory() / "preun"
+    path.write_text(host.run(["rpm", *defined, "--eval", text], check=True).stdout)
+    return path
+
+
+@pytest.fixture(params=["deb", "rpm", "make"])
+def removal(request: pytest.FixtureRequest, host: Host) -> list[str | Path]:
+    """What removes the product, up to where its files would go."""
+    ways: dict[str, list[str | Path]] = {
+        "deb": ["sh", ROOT / "packaging/debian/prerm", "remove"],
+        "rpm": ["sh", preun(host), "0"],
+        "make": ["make", "-s", "-C", ROOT, "uninstall"],
+    }
+    return ways[request.param]
+
+
+def refused(host: Host, removal: list[str | Path], why: str) -> bool:
+    done = host.run(removal)
+    assert HOOKS.exists() and Path("/usr/libexec/fhir-hook/fhir-runc").exists() and "DISABLED" not in done.stderr
+    return done.returncode != 0 and why in done.stderr and "--undo" in done.stderr
+
+
 @pytest.mark.parametrize("name", list(FILES))
 def test_removal_is_refused_before_anything_is_taken_away(
-    host: Host, configured: Callable[..., None], name: str
+    host: Host, configured: Callable[..., None], name: str, removal: list[str | Path]
 ) -> None:
     configured(name)
-    done = host.run(["sh", ROOT / "packaging/debian/prerm", "remove"])
-    assert done.returncode == 1 and FILES[name] in done.stderr and "--undo" in done.stderr
-    assert HOOKS.exists()
+    assert refused(host, removal, FILES[name])
 
 
-def test_removal_is_refused_while_a_container_runs_on_it(host: Host) -> None:
+def test_removal_is_refused_while_a_file_given_with_config_names_it(host: Host, removal: list[str | Path]) -> None:
+    config = host.directory() / "another daemon.json"
+    words = ["fhir-hook", "engine", "configure", "docker", "--config", config]
+    host.run(words, check=True)
+    try:
+        assert refused(host, removal, str(config))
+    finally:
+        host.run([*words, "--undo"], check=True)
+
+
+def test_removal_is_refused_while_a_container_runs_on_it(host: Host, removal: list[str | Path]) -> None:
     task = Path("/run/containerd/io.containerd.runtime.v2.task/k8s.io/c1")
     task.mkdir(parents=True)
     try:
         (task / "options.json").write_text('{"binary_name":"/usr/libexec/fhir-hook/fhir-runc"}')
-        done = host.run(["sh", ROOT / "packaging/debian/prerm", "remove"])
+        assert refused(host, removal, "options.json")
     finally:
         shutil.rmtree(task.parent)
-    assert done.returncode == 1 and "options.json" in done.stderr
+
+
+def test_removal_is_refused_while_a_container_of_podman_runs_on_it(
+    host: Host, configured: Callable[..., None], removal: list[str | Path]
+) -> None:
+    tag = host.load("probe:plain")
+    shim = "/usr/libexec/fhir-hook/fhir-crun"
+    host.podman("run", "-d", "--name", "on-shim", "--network", "none", tag, "sleeper", runtime=shim, check=True)
+    try:
+        monitor = host.podman("inspect", "-f", "{{.State.ConmonPid}}", "on-shim", check=True).stdout.strip()
+        assert refused(host, removal, f"process {monitor}")
+    finally:
+        host.podman("rm", "-f", "-t", "0", "on-shim", runtime=shim, check=True)
+
+
+def test_nothing_in_use_is_no_reason_to_refuse(host: Host) -> None:
+    # conmon outlives its container by a moment
+    wait_until(lambda: host.run(["/usr/libexec/fhir-hook/in-use"]).returncode == 0, "the end of what the tests ran")
+    done = host.run(["/usr/libexec/fhir-hook/in-use"])
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_the_doctor_says_how_docker_uses_it_and_that_it_works(host: Host, configured: Callable[..., None]) -> None:
