@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_hook.engines.change import EngineError
-from fhir_hook.engines.names import NAME, PROGRAM
+from fhir_hook.engines.names import NAME, PROGRAM, replaced
 
 CONFIG = Path("/etc/containerd/config.toml")
 DROPIN = Path("/etc/containerd/conf.d/50-fhir-hook.toml")
@@ -44,6 +44,8 @@ def added(text: str | None, default: bool, main: str | None = None) -> str:
     # In front of our block, not in it: tables that somebody adds later need it, and stay when ours go.
     result = base if "version" in _parsed(base) else f"version = {version}\n{base}"
     if default:
+        _replaceable(_section(document, "plugins", PLUGINS[version], "containerd"))
+        _replaceable(_section(_parsed(base), "plugins", PLUGINS[version], "containerd"))
         result, block = _with_default(result, version, _block(document, version))
     else:
         block = _block(document, version)
@@ -84,6 +86,16 @@ def _block(document: dict[str, Any], version: int) -> str:
     lines += [f"[{prefix}.{NAME}.options]", f'BinaryName = "{PROGRAM}"']
     lines += [f"{key if _BARE.fullmatch(key) else _toml(key)} = {_toml(value)}" for key, value in options.items()]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _replaceable(cri: dict[str, Any]) -> None:
+    """Raise EngineError when the default runtime is one that runc behind the shim can't stand for."""
+    name = cri.get("default_runtime_name", "runc")
+    if name not in ("", "runc", NAME):
+        raise EngineError(replaced("config.toml: default_runtime_name", name))
+    program = _section(cri, "runtimes", "runc", "options").get("BinaryName", "")
+    if isinstance(program, str) and program.rpartition("/")[2] not in ("", "runc", NAME):
+        raise EngineError(replaced("config.toml: BinaryName of the runtime runc", program))
 
 
 def _with_default(text: str, version: int, block: str) -> tuple[str, str]:

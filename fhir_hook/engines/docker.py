@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from fhir_hook.engines.change import EngineError
-from fhir_hook.engines.names import NAME, PROGRAM
+from fhir_hook.engines.names import NAME, PROGRAM, replaced
 
 
 def added(text: str | None, default: bool) -> str:
@@ -22,6 +22,8 @@ def added(text: str | None, default: bool) -> str:
         raise EngineError('daemon.json: "runtimes" is not an object: repair it first')
     runtimes[NAME] = {"path": PROGRAM}
     if default:
+        if document.get("default-runtime", "runc") not in ("", "runc", NAME):
+            raise EngineError(replaced('daemon.json: "default-runtime"', document["default-runtime"]))
         document["default-runtime"] = NAME
     return _written(document, text)
 

@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fhir_hook.engines.names import CRUN_NAME, CRUN_PROGRAM, NAME, PROGRAM
+from fhir_hook.engines.change import EngineError
+from fhir_hook.engines.names import CRUN_NAME, CRUN_PROGRAM, NAME, PROGRAM, replaced
 
 PODMAN = Path("/etc/containers/containers.conf.d/60-fhir-runc.conf")
 CRIO = Path("/etc/crio/crio.conf.d/60-fhir-runc.conf")
@@ -15,33 +16,67 @@ _SHIMS = {NAME, CRUN_NAME}
 _MADE = "# Made by 'fhir-hook engine configure {engine}'; its --undo removes it.\n"
 
 
-def podman(default: bool) -> str:
-    """containers.conf(5): both shims as runtimes, with the abilities that Podman knows by a runtime's name."""
-    chosen = CRUN_NAME if os.path.exists("/usr/bin/crun") else NAME
+def podman(default: str) -> str:
+    """containers.conf(5): both shims as runtimes, with the abilities that Podman knows by a runtime's name.
+
+    `default` is the one that becomes the default runtime, "" for none.
+    """
     return (
         _MADE.format(engine="podman")
         + "[engine]\n"
-        + (f'runtime = "{chosen}"\n' if default else "")
+        + (f'runtime = "{default}"\n' if default else "")
         + f'runtime_supports_json = ["crun", "runc", "kata", "runsc", "youki", "krun", "{NAME}", "{CRUN_NAME}"]\n'
         + f'runtime_supports_nocgroups = ["crun", "krun", "{CRUN_NAME}"]\n'
         + f'[engine.runtimes]\n{NAME} = ["{PROGRAM}"]\n{CRUN_NAME} = ["{CRUN_PROGRAM}"]\n'
     )
 
 
-def crio(default: bool) -> str:
-    """crio.conf(5): a runtime handler for RuntimeClasses."""
-    return (
-        _MADE.format(engine="crio")
-        + (f'[crio.runtime]\ndefault_runtime = "{NAME}"\n' if default else "")
-        + f'[crio.runtime.runtimes.{NAME}]\nruntime_path = "{PROGRAM}"\n'
-        + 'runtime_type = "oci"\nruntime_root = "/run/runc"\n'
-    )
+def crio(default: str) -> str:
+    """crio.conf(5): a runtime handler for RuntimeClasses, and `default` as the default one, "" for none."""
+    text = _MADE.format(engine="crio") + (f'[crio.runtime]\ndefault_runtime = "{default}"\n' if default else "")
+    for name, program in ((NAME, PROGRAM), *(((CRUN_NAME, CRUN_PROGRAM),) if default == CRUN_NAME else ())):
+        text += f'[crio.runtime.runtimes.{name}]\nruntime_path = "{program}"\n'
+        text += f'runtime_type = "oci"\nruntime_root = "/run/{name.removeprefix("fhir-")}"\n'
+    return text
+
+
+def default_of(engine: str, without: Path) -> str:
+    """The shim that stands for the default runtime that an engine has without the file `without`.
+
+    Files are read in the order of containers.conf(5) and crio.conf(5), and the last word counts; one that can't be
+    read says nothing. Raises EngineError when the default runtime is neither runc nor crun.
+    """
+    table, member = (("engine",), "runtime") if engine == "podman" else (("crio", "runtime"), "default_runtime")
+    said, where = "", without
+    for path in _files(engine):
+        try:
+            document = {} if path == without else tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        runtime = _table(document, *table).get(member)
+        if isinstance(runtime, str) and runtime and runtime not in _SHIMS:
+            said, where = runtime, path
+    kind = said.rpartition("/")[2] or ("crun" if engine == "podman" and _installed("crun") else "runc")
+    if kind not in ("runc", "crun"):
+        raise EngineError(replaced(f"{where}: {member}", said))
+    return f"fhir-{kind}"
+
+
+def _installed(kind: str) -> bool:
+    # Podman's own list of places is longer: those of packages are enough to tell what it prefers.
+    return any(os.path.exists(f"{place}/{kind}") for place in ("/usr/bin", "/usr/sbin", "/usr/local/bin"))
+
+
+def _files(engine: str) -> list[Path]:
+    if engine == "crio":
+        return [Path("/etc/crio/crio.conf"), *sorted(CRIO.parent.glob("*.conf"))]
+    usual = [Path(place, "containers/containers.conf") for place in ("/usr/share", "/etc")]
+    return [*usual, *sorted(PODMAN.parent.glob("*.conf"))]
 
 
 def ours(text: str) -> bool:
     """Whether a file is one that `podman` or `crio` wrote, and nobody edited since."""
-    made = [*(podman(default) for default in (False, True)), *(crio(default) for default in (False, True))]
-    return text in made
+    return any(text == make(default) for make in (podman, crio) for default in ("", *_SHIMS))
 
 
 def use(text: str | None) -> str:

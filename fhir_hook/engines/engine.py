@@ -48,7 +48,8 @@ def adding(engine: Engine, config: Path, default: bool) -> Change:
         hint = f"name a file of its own in a drop-in directory, like {engine.config}"
         raise EngineError(f"{config} is not ours, or was edited since, and would be replaced as a whole: {hint}")
     make = dropins.podman if engine.name == "podman" else dropins.crio
-    return Change(config, text, make(default or dropins.use(text) == "default"))
+    wanted = default or dropins.use(text) == "default"
+    return Change(config, text, make(dropins.default_of(engine.name, config) if wanted else ""))
 
 
 def removing(engine: Engine, config: Path) -> list[Change]:

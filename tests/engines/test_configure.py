@@ -18,7 +18,7 @@ DAEMONS = [
     "{}",
     "{}\n",
     '{\n  "data-root": "/d",\n  "runtimes": {\n    "nvidia": {"path": "nvidia-runtime", "runtimeArgs": []}\n  }\n}\n',
-    '{"log-driver":"json-file","default-runtime":"nvidia","runtimes":{"nvidia":{"path":"n"}}}',
+    '{"log-driver":"json-file","default-runtime":"runc","runtimes":{"nvidia":{"path":"n"}}}',
     '{\n\t"hosts": ["é"],\n\t"runtimes": {}\n}',
 ]
 V2 = """# our node
@@ -47,7 +47,7 @@ DEBIAN = """version = 2
     [plugins."io.containerd.grpc.v1.cri".cni]
       bin_dir = "/usr/lib/cni"
 """
-V3 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n  default_runtime_name = 'crun'\n"
+V3 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n  default_runtime_name = 'runc'\n"
 CONFIGS = [None, "", V2, V2_NO_DEFAULT, DEBIAN, V3]
 
 
@@ -152,7 +152,56 @@ def test_a_drop_in_is_used_only_where_imports_are_merged() -> None:
 
 def test_drop_ins_of_podman_and_crio_say_how_they_are_used() -> None:
     for make in (dropins.podman, dropins.crio):
-        assert (dropins.use(make(False)), dropins.use(make(True)), dropins.use(None)) == ("extra", "default", "")
+        assert [dropins.use(make(default)) for default in ("", "fhir-runc", "fhir-crun")] == ["extra", "default", "default"]
+        assert all(dropins.ours(make(default)) for default in ("", "fhir-runc", "fhir-crun"))
+    assert dropins.use(None) == ""
+
+
+NVIDIA = 'default_runtime_name = "nvidia"\n'
+BINARY = 'default_runtime_name = "runc"\n[{}.runtimes.runc.options]\nBinaryName = "/usr/bin/nvidia-container-runtime"\n'
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("said", [NVIDIA, BINARY])
+def test_another_default_runtime_of_containerd_is_not_replaced_without_a_word(version: int, said: str) -> None:
+    table = f'plugins."{containerd.PLUGINS[version]}".containerd'
+    text = f"version = {version}\n[{table}]\n{said.format(table)}"
+    with pytest.raises(EngineError, match=r"nvidia.*\[runtime\]"):
+        containerd.added(text, True)
+    with pytest.raises(EngineError, match=r"nvidia.*\[runtime\]"):
+        containerd.added(None, True, text)
+    assert containerd.use(containerd.added(text, False)) == "extra"
+
+
+def test_another_default_runtime_of_docker_is_not_replaced_without_a_word() -> None:
+    text = '{"default-runtime": "nvidia"}'
+    with pytest.raises(EngineError, match=r"nvidia.*\[runtime\]"):
+        docker.added(text, True)
+    assert json.loads(docker.added(text, False))["default-runtime"] == "nvidia"
+
+
+RUNTIMES = [("podman", "[engine]\nruntime"), ("crio", "[crio.runtime]\ndefault_runtime")]
+
+
+@pytest.mark.parametrize(("name", "words"), RUNTIMES)
+def test_the_default_shim_is_that_of_the_runtime_in_force(host: Host, name: str, words: str) -> None:
+    usual = dropins.PODMAN if name == "podman" else dropins.CRIO
+    site = usual.with_name("10-site.conf")
+    site.parent.mkdir(parents=True, exist_ok=True)
+    command = ["fhir-hook", "engine", "configure", name]
+    try:
+        for said, chosen in (("runc", "fhir-runc"), ("crun", "fhir-crun"), ("/opt/runc", "fhir-runc")):
+            site.write_text(f'{words} = "{said}"\n')
+            host.run([*command, "--default"], check=True)
+            assert f'{words.splitlines()[1]} = "{chosen}"\n' in usual.read_text()
+            assert f"/usr/libexec/fhir-hook/{chosen}" in usual.read_text()
+        site.write_text(f'{words} = "kata"\n')
+        done = host.run([*command, "--default"])
+        assert done.returncode == 3 and all(word in done.stderr for word in ("kata", "[runtime]", str(site)))
+    finally:
+        site.unlink()
+        host.run([*command, "--undo"], check=True)
+    assert not usual.exists()
 
 
 @pytest.mark.parametrize("name", ["docker", "containerd", "podman", "crio"])
@@ -184,13 +233,13 @@ def test_the_command_changes_undoes_and_shows(host: Host, name: str, default: tu
 
 def test_what_somebody_edited_since_survives_undo(host: Host) -> None:
     config = host.directory() / "daemon.json"
-    config.write_text('{\n  "default-runtime": "crun"\n}\n')
+    config.write_text('{\n  "default-runtime": "runc"\n}\n')
     words = ["fhir-hook", "engine", "configure", "docker", "--config", config]
     host.run([*words, "--default"], check=True)
     document = json.loads(config.read_text())
     config.write_text(json.dumps({**document, "debug": True}, indent=2))
     host.run([*words, "--undo"], check=True)
-    assert json.loads(config.read_text()) == {"default-runtime": "crun", "debug": True}
+    assert json.loads(config.read_text()) == {"default-runtime": "runc", "debug": True}
 
 
 @pytest.mark.parametrize("again", [(), ("--default",)])
