@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def shim() -> Iterator[Finding]:
             [PROGRAM, "--version"], capture_output=True, text=True, timeout=20, check=False, env=ENVIRONMENT
         )
     except real.RealError as error:
-        yield bad(check, str(error), why, "apt-get install runc")
+        yield bad(check, str(error), why, "apt-get install runc; fhir-hook policy compile after an edit of [runtime]")
         return
     except (OSError, subprocess.TimeoutExpired) as error:
         yield bad(check, f"{PROGRAM} can't be run: {error}", why, REINSTALL)
@@ -57,3 +58,25 @@ def shim() -> Iterator[Finding]:
         yield bad(check, f"{PROGRAM} fails: {said[0][:300]}", why, REINSTALL)
     else:
         yield good(check, f"{PROGRAM} stands in front of {behind}")
+        yield from _several(behind)
+
+
+def _several(behind: str) -> Iterator[Finding]:
+    """Other files of the name runc in the usual places, where nothing says which one is meant."""
+    if real.named("runc"):
+        return
+    known = {_same(path) for path in (behind, PROGRAM)}
+    others = {_same(path): path for path in real.usual("runc") if _same(path) not in {*known, None}}
+    if others:
+        why = f"{NAME} becomes {behind}; which of them an engine took before depends on its $PATH"
+        repair = "name the one that is meant as runc below [runtime]"
+        yield note("engine.runtimes", f"there is also {', '.join(others.values())}", why, repair)
+
+
+def _same(path: str) -> tuple[int, int] | None:
+    """What is equal for two paths of one file; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -11,7 +11,8 @@ import posix
 KINDS = ("runc", "crun")
 FRONT = "/usr/libexec/fhir-hook/fhir-runc"
 LINKS = "/var/lib/fhir-hook/runtime"
-PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
+# The order of systemd's own $PATH (systemd.exec(5)), which dockerd and containerd look through for runc.
+PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 _OVERFLOW_UID = 65534
 
 
@@ -25,35 +26,64 @@ def find(kind: str, shim: str) -> str:
     `shim` is the shim's own path: it and the front before it would only start it again.
     """
     own = [_file(path) for path in (shim, FRONT)]
-    for path in _candidates(kind):
+    configured, itself = named(kind), ""
+    for path in [configured] if configured else usual(kind):
         found = _file(path)
-        if found is None:
-            continue
-        if found in own:
-            raise RealError(f"{path} is fhir-{kind} itself: set {kind} below [runtime] in /etc/fhir-hook/config.toml")
-        return path
-    raise RealError(f"no {kind} is installed: install it, or set {kind} below [runtime] in /etc/fhir-hook/config.toml")
+        if found is not None and found not in own:
+            return path
+        if found is not None:
+            itself = itself or path
+    setting = f"set {kind} below [runtime] in /etc/fhir-hook/config.toml"
+    if itself:
+        raise RealError(f"{itself} is fhir-{kind} itself: {setting}")
+    # What was configured and is gone is an error, not a reason to take another one.
+    if configured:
+        raise RealError(f"{configured}, which [runtime] names, is not there: install it, or {setting}")
+    raise RealError(f"no {kind} is installed: install it, or {setting}")
+
+
+def usual(kind: str) -> list[str]:
+    """The usual paths of a runtime, whether it is there or not."""
+    return [f"{place}/{kind}" for place in PLACES]
+
+
+def named(kind: str) -> str:
+    """The path that the settings name; "" when they name none."""
+    link = f"{LINKS}/{kind}"
+    try:
+        target = posix.readlink(link)
+        owner = posix.lstat(link).st_uid
+    except OSError:
+        return ""
+    return target if owner in (0, _OVERFLOW_UID) and target.startswith("/") else ""
 
 
 def _file(path: str) -> tuple[int, int] | None:
     """Which file a path leads to; None where it leads nowhere."""
     try:
         status = posix.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
 
 
-def _candidates(kind: str) -> list[str]:
-    usual = [f"{place}/{kind}" for place in PLACES]
-    link = f"{LINKS}/{kind}"
-    try:
-        target = posix.readlink(link)
-        owner = posix.lstat(link).st_uid
-    except OSError:
-        return usual
-    # What was configured and is gone is an error, not a reason to take another one.
-    return [target] if owner in (0, _OVERFLOW_UID) and target.startswith("/") else usual
+def check(settings: dict[str, str]) -> None:
+    """Raise RealError when a setting runtime.KIND names what can't be a runtime: no executable file, or the shim."""
+    own = [_file(f"/usr/libexec/fhir-hook/{place}fhir-runc") for place in ("", "shim/")]
+    for kind in KINDS:
+        path = settings.get(f"runtime.{kind}", "")
+        if not path:
+            continue
+        found = _file(path)
+        if found is None:
+            problem = "there is no such file"
+        elif posix.stat(path).st_mode & 0o170000 != 0o100000 or not posix.access(path, posix.X_OK):
+            problem = "that is no file that can be executed"
+        elif found in own:
+            problem = f"that is fhir-{kind} itself"
+        else:
+            continue
+        raise RealError(f"[runtime] {kind} = {path!r}: {problem}; without its runtime no container could be stopped")
 
 
 def configure(settings: dict[str, str]) -> None:

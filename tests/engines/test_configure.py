@@ -152,8 +152,8 @@ def test_a_drop_in_is_used_only_where_imports_are_merged() -> None:
 
 def test_drop_ins_of_podman_and_crio_say_how_they_are_used() -> None:
     for make in (dropins.podman, dropins.crio):
-        assert [dropins.use(make(default)) for default in ("", "fhir-runc", "fhir-crun")] == ["extra", "default", "default"]
-        assert all(dropins.ours(make(default)) for default in ("", "fhir-runc", "fhir-crun"))
+        for default, how in (("", "extra"), ("fhir-runc", "default"), ("fhir-crun", "default")):
+            assert dropins.use(make(default)) == how and dropins.ours(make(default))
     assert dropins.use(None) == ""
 
 

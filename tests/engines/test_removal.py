@@ -123,3 +123,22 @@ def test_the_doctor_says_how_docker_uses_it_and_that_it_works(host: Host, config
             assert "/etc/docker/daemon.json" in found["engine.dockerd"]["seen"]
     finally:
         dockerd.unlink()
+
+
+def test_the_doctor_says_when_several_runtimes_could_be_meant(host: Host, configured: Callable[..., None]) -> None:
+    configured("docker")
+
+    def seen() -> str:
+        findings = json.loads(host.run(["fhir-hook", "doctor", "--json"]).stdout)["findings"]
+        return "".join(finding["seen"] for finding in findings if finding["check"] == "engine.runtimes")
+
+    assert seen() == ""
+    other = Path("/usr/local/sbin/runc")
+    other.symlink_to("/usr/bin/runc")
+    try:
+        assert seen() == ""
+        other.unlink()
+        shutil.copy("/usr/bin/runc", other)
+        assert seen() == "there is also /usr/bin/runc"
+    finally:
+        other.unlink()

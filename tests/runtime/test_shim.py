@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fhir_hook.runtime import real
 from host.machine import Host, parse_status
 from system.support import codes, confined, only, wait_until, watching
 
@@ -59,15 +60,16 @@ def stand_in(host: Host) -> Iterator[Path]:
 
 @pytest.fixture
 def usual_place(host: Host) -> Iterator[Path]:
-    """The first place in which runc is looked for, empty; afterwards it is as it was."""
-    place = Path("/usr/bin/runc")
-    away = place.with_name("runc.away")
-    if os.path.lexists(place):
-        place.rename(away)
-    yield place
-    place.unlink(missing_ok=True)
-    if os.path.lexists(away):
-        away.rename(place)
+    """The first place in which runc is looked for; no other holds one. Afterwards all is as it was."""
+    places = [Path(place, "runc") for place in real.PLACES]
+    away = [(path, path.with_name("runc.away")) for path in places if os.path.lexists(path)]
+    for path, aside in away:
+        path.rename(aside)
+    yield places[0]
+    for path in places:
+        path.unlink(missing_ok=True)
+    for path, aside in away:
+        aside.rename(path)
 
 
 @pytest.mark.parametrize("words", [["state", "x"], ["--root", "/r", "kill", "x", "9"], ["new-verb", "--odd"], []])
@@ -99,7 +101,7 @@ def test_the_front_passes_on_without_python_what_it_is_sure_of(
     usual_place.write_text('#!/bin/sh\necho "$0" "$@"; exit 44\n')
     usual_place.chmod(0o755)
     done = host.run(["strace", "-f", "-e", "trace=execve", shim("runc"), *words])
-    assert done.returncode == 44 and done.stdout.split() == ["/usr/bin/runc", *words]
+    assert done.returncode == 44 and done.stdout.split() == [str(usual_place), *words]
     assert (PROPER in done.stderr) is python
 
 
@@ -196,7 +198,47 @@ def test_a_shim_that_would_start_itself_says_so_and_ends(host: Host, stand_in: P
     (LINKS / "runc").unlink()
     (LINKS / "runc").symlink_to("/nowhere/runc")
     done = host.run([shim("runc"), "state", "x"], timeout=20)
-    assert done.returncode == 127 and "[runtime]" in done.stderr
+    assert done.returncode == 127 and "/nowhere/runc, which [runtime] names, is not there" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["state", "x"], ["--odd", "state", "x"]])
+def test_runtimes_are_looked_for_in_the_order_of_systemds_path(host: Host, usual_place: Path, words: list[str]) -> None:
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+    for place in reversed([Path(place, "runc") for place in path.split(":")]):
+        place.write_text('#!/bin/sh\necho "$0"\n')
+        place.chmod(0o755)
+        wanted = host.run(["sh", "-c", "command -v runc"], env={"PATH": path}).stdout
+        assert host.run([shim("runc"), *words], check=True).stdout == wanted == f"{place}\n"
+
+
+def test_a_link_to_the_shim_in_front_of_the_real_runtime_is_passed_by(host: Host, usual_place: Path) -> None:
+    usual_place.symlink_to(shim("runc"))
+    behind = Path("/usr/local/bin/runc")
+    behind.write_text('#!/bin/sh\necho "$0"\n')
+    behind.chmod(0o755)
+    for words in (["state", "x"], ["--odd", "state", "x"]):
+        assert host.run([usual_place, *words], check=True, timeout=20).stdout == f"{behind}\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("/nowhere/runc", "no such file"),
+        ("/etc/passwd", "can be executed"),
+        ("/usr/bin", "can be executed"),
+        ("/usr/libexec/fhir-hook/fhir-crun", "itself"),
+        (PROPER, "itself"),
+        ("/a\0b", "no such file"),
+    ],
+)
+def test_a_setting_that_names_no_runtime_is_an_error(host: Host, target: str, problem: str) -> None:
+    with pytest.raises(real.RealError, match=problem) as said:
+        real.check({"runtime.crun": target})
+    assert "[runtime] crun" in str(said.value) and len(str(said.value).splitlines()) == 1
+
+
+def test_a_setting_that_names_a_program_is_none() -> None:
+    real.check({"runtime.runc": "/usr/bin/env", "runtime.crun": ""})
 
 
 def test_a_fhir_bundle_is_confined_and_exec_with_it(host: Host, runtime: str, bundle: Callable[..., Path]) -> None:
