@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 from pathlib import Path
 
 from fhir_hook.core import paths
@@ -59,13 +60,22 @@ class Change:
 def read(path: Path) -> str | None:
     """The text of a configuration file, None where there is none; raises EngineError when it can't be read."""
     try:
-        if path.stat().st_size > MOST:
-            raise EngineError(f"{path} has more than {MOST} bytes: that is no configuration")
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        # A link is followed: /etc/docker may be one. A FIFO is not waited for.
+        fd, _ = files.open_regular(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except files.FileError as error:
+        raise EngineError(str(error)) from None
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror or error}") from None
+    try:
+        return files.read_all(fd, MOST).decode("utf-8", "surrogateescape")
+    except files.FileError as error:
+        raise EngineError(f"{path} has {error}: that is no configuration") from None
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror or error}") from None
+    finally:
+        os.close(fd)
 
 
 def keep(change: Change) -> None:

@@ -13,10 +13,13 @@ from typing import Any
 from fhir_hook.engines.change import EngineError
 from fhir_hook.engines.names import NAME, PROGRAM, replaced
 
+_PLAINLY = "write it plainly first"
+_HALVES = re.compile("[\ud800-\udfff]")
+
 
 def added(text: str | None, default: bool) -> str:
     """daemon.json with our runtime, and as the default one with `default`. Raises EngineError."""
-    document = _parsed(text)
+    document = _parsed(text, exact=True)
     runtimes = document.setdefault("runtimes", {})
     if not isinstance(runtimes, dict):
         raise EngineError('daemon.json: "runtimes" is not an object: repair it first')
@@ -32,7 +35,7 @@ def removed(text: str | None, before: str | None) -> str | None:
     """daemon.json without our runtime; `before` gives the default runtime that there was. Raises EngineError."""
     if text is None:
         return None
-    document, earlier = _parsed(text), _parsed(before)
+    document, earlier = _parsed(text, exact=True), _parsed(before)
     runtimes = document.get("runtimes")
     ours = runtimes.pop(NAME, None) if isinstance(runtimes, dict) else None
     if ours is not None and not runtimes and "runtimes" not in earlier:
@@ -53,11 +56,13 @@ def use(text: str | None) -> str:
     return "extra" if isinstance(runtimes, dict) and NAME in runtimes else ""
 
 
-def _parsed(text: str | None) -> dict[str, Any]:
+def _parsed(text: str | None, exact: bool = False) -> dict[str, Any]:
+    """The document; with `exact` EngineError for numbers that would be written in another way than they are."""
+    numbers: dict[str, Any] = {"parse_float": _kept, "parse_int": _kept_int} if exact else {}
     if text is None or not text.strip():
         return {}
     try:
-        document = json.loads(text, object_pairs_hook=_without_twins)
+        document = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number, **numbers)
     except (ValueError, RecursionError) as error:
         raise EngineError(f"daemon.json is not JSON ({error}): Docker does not start with it either") from None
     if not isinstance(document, dict):
@@ -72,6 +77,23 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _kept(text: str) -> float:
+    """A fraction that is written again as it was read; EngineError for any other."""
+    if json.dumps(float(text)) != text:
+        raise EngineError(f"daemon.json has the number {text[:40]}, which would be written in another way: {_PLAINLY}")
+    return float(text)
+
+
+def _kept_int(text: str) -> int:
+    if len(text) > 18 or str(int(text)) != text:
+        raise EngineError(f"daemon.json has the number {text[:40]}, which would be written in another way: {_PLAINLY}")
+    return int(text)
+
+
 def _written(document: dict[str, Any], like: str | None) -> str:
     """The document as text, indented as `like` is."""
     if like is not None and _parsed(like) == document and list(_parsed(like)) == list(document):
@@ -79,4 +101,8 @@ def _written(document: dict[str, Any], like: str | None) -> str:
     found = re.search(r"^([ \t]+)\"", like or "", re.MULTILINE)
     indent = found[1] if found else ("    " if not like or "\n" in like.strip() else None)
     end = "\n" if like is None or like.endswith("\n") or not like.strip() else ""
-    return json.dumps(document, indent=indent, ensure_ascii=False) + end
+    text = json.dumps(document, indent=indent, ensure_ascii=False) + end
+    # Bytes that are no UTF-8 are read as halves of surrogate pairs and written as they were; others can't be.
+    if set(_HALVES.findall(text)) - set(_HALVES.findall(like or "")):
+        raise EngineError("daemon.json has half of a surrogate pair (\\ud800 to \\udfff) in a text: repair it first")
+    return text

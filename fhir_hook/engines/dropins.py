@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from fhir_hook.engines import change
 from fhir_hook.engines.change import EngineError
 from fhir_hook.engines.names import CRUN_NAME, CRUN_PROGRAM, NAME, PROGRAM, replaced
 
@@ -50,8 +51,8 @@ def default_of(engine: str, without: Path) -> str:
     said, where = "", without
     for path in _files(engine):
         try:
-            document = {} if path == without else tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            document = {} if path == without else tomllib.loads(change.read(path) or "")
+        except (EngineError, tomllib.TOMLDecodeError):
             continue
         runtime = _table(document, *table).get(member)
         if isinstance(runtime, str) and runtime and runtime not in _SHIMS:

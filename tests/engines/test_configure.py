@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -76,6 +77,56 @@ def test_docker_gets_one_runtime_more_and_nothing_else_moves(before: str | None,
 def test_a_daemon_json_that_is_none_is_left_alone(text: str) -> None:
     with pytest.raises(EngineError):
         docker.added(text, False)
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        ("1e400", "1e400"),
+        ("1.0e3", "1.0e3"),
+        ("12345678901234567890123.10", "another way"),
+        ("-0", "another way"),
+        ("1" * 5000, "another way"),
+        ("NaN", "is no number"),
+        ("-Infinity", "is no number"),
+        ('"\\ud800"', "surrogate"),
+        ('"\\udc80"', "surrogate"),
+    ],
+)
+def test_a_daemon_json_that_would_not_be_written_as_it_was_is_left_alone(member: str, why: str) -> None:
+    text = f'{{"a": [{member}]}}'
+    with pytest.raises(EngineError, match=why):
+        docker.added(text, False)
+
+
+def test_an_odd_number_does_not_hide_how_docker_uses_the_shim() -> None:
+    assert docker.use('{"a": 1.0e3, "default-runtime": "fhir-runc"}') == "default"
+
+
+def test_numbers_and_texts_of_a_daemon_json_stay_as_they_are_written() -> None:
+    text = '{"a": [1.5, 0.1, -12, 123456789012345678, "\\ud83d\\ude00", "\udcff"]}'
+    after = docker.added(text, False)
+    assert json.loads(after)["a"] == json.loads(text)["a"]
+    assert '[1.5, 0.1, -12, 123456789012345678, "\U0001f600", "\udcff"]' in after
+
+
+@pytest.mark.parametrize("name", ["docker", "containerd", "podman", "crio"])
+def test_attack_a_fifo_in_the_place_of_a_configuration_is_not_waited_for(host: Host, name: str) -> None:
+    config = host.directory() / "config"
+    os.mkfifo(config)
+    for more in ((), ("--undo",)):
+        done = host.run(["fhir-hook", "engine", "configure", name, "--config", config, *more], timeout=20)
+        assert done.returncode == 3 and f"{config} is not a regular file" in done.stderr
+
+
+def test_attack_a_fifo_as_daemon_json_does_not_hold_up_the_doctor(host: Host) -> None:
+    config = Path("/etc/docker/daemon.json")
+    config.parent.mkdir(exist_ok=True)
+    os.mkfifo(config)
+    try:
+        assert json.loads(host.run(["fhir-hook", "doctor", "--json"], timeout=60).stdout)["findings"]
+    finally:
+        config.unlink()
 
 
 @pytest.mark.parametrize("default", [False, True])
