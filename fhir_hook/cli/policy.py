@@ -40,7 +40,8 @@ def compile_(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
         return
     try:
         built = building.build(further=ceiling.refusals, accept_signers=accept_signers)
-    except (building.PolicyRefused, settings_module.SettingsError) as error:
+        real.check(built.index["settings"])
+    except (building.PolicyRefused, settings_module.SettingsError, real.RealError) as error:
         problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
         _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
         for line in problems:
@@ -76,10 +77,11 @@ def check(profiles: Path | None, as_json: bool) -> None:
     try:
         folder = profiles or Path(paths.SHIPPED_PROFILES)
         built = building.build(shipped=folder, further=ceiling.refusals)
+        real.check(built.index["settings"])
         problems, warnings = [], built.warnings
     except building.PolicyRefused as error:
         problems, warnings = error.problems, []
-    except settings_module.SettingsError as error:
+    except (settings_module.SettingsError, real.RealError) as error:
         problems, warnings = [str(error)], []
     if as_json:
         click.echo(json.dumps({"ok": not problems, "problems": problems, "warnings": warnings}))

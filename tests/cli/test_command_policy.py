@@ -29,6 +29,8 @@ def in_force() -> str:
         (CONFIG, 'colour = "red"', ("config.toml", "colour")),
         (CONFIG, '[[bind]]\nimage = "a"\nid = "b"\nprofile = "hapi"', ("config.toml", "bind.0")),
         (CONFIG, '[[bind]]\nimage = "x"\nprofile = "nothere"', ("[[bind]] x", "nothere", "installed:", "hapi")),
+        (CONFIG, '[runtime]\nrunc = "/nowhere/runc"', ("/nowhere/runc", "[runtime]", "no such file")),
+        (CONFIG, '[runtime]\nrunc = "/etc/passwd"', ("/etc/passwd", "[runtime]")),
         (LOCAL / "mine.json", "{", ("mine.json", "P102")),
         (LOCAL / "mine.json", '{"name": "mine"}', ("mine.json", "P103")),
         (LOCAL / "mine.json", '{"name": "mine", "name": "mine"}', ("mine.json", "P102")),
