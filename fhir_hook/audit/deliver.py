@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from fhir_hook.audit.cursor import Line
+from fhir_hook.audit.selection import items, names_of, part, text
 
 JOURNAL = "/run/systemd/journal/socket"
 SECONDS = 20.0
@@ -56,11 +57,11 @@ def parsed(line: Line) -> dict[str, Any]:
 
 def summary(record: dict[str, Any]) -> str:
     """One line for people."""
-    container = record.get("container") or {}
-    name = container.get("name") or str(container.get("id", ""))[:12]
-    codes = [str(item.get("code", "")) for item in record.get("reasons") or []]
-    parts = [record.get("decision") or record.get("event") or "unreadable record", name, *codes]
-    return " ".join(str(part) for part in parts if part).encode("ascii", "backslashreplace").decode()
+    container = part(record, "container")
+    name = text(container, "name") or text(container, "id")[:12]
+    codes = [text(each, "code") for each in items(record, "reasons")]
+    said = [text(record, "decision") or text(record, "event") or "unreadable record", name, *codes]
+    return " ".join(filter(None, said)).encode("ascii", "backslashreplace").decode()
 
 
 class Journal:
@@ -85,7 +86,7 @@ class Journal:
 
     def _record(self, line: Line) -> dict[str, str]:
         record = parsed(line)
-        container, image = record.get("container") or {}, record.get("image") or {}
+        container, image = part(record, "container"), part(record, "image")
         fields = {
             "MESSAGE": summary(record),
             "PRIORITY": str(severity(record)),
@@ -96,7 +97,7 @@ class Journal:
             "FHIR_HOOK_RECORD": line.data.decode("utf-8", "backslashreplace").rstrip("\n"),
             "CONTAINER_ID_FULL": container.get("id"),
             "CONTAINER_NAME": container.get("name"),
-            "IMAGE_NAME": next(iter(image.get("names") or []), None),
+            "IMAGE_NAME": next(iter(names_of(image)), None),
         }
         return {name: str(value) for name, value in fields.items() if value}
 

@@ -21,8 +21,9 @@ class Follower:
     """
 
     def __init__(self, where: Path) -> None:
-        directory = where if where.is_dir() or where.name != paths.LOG_NAME else where.parent
-        self._directory = directory if directory.is_dir() else None
+        # What is not there yet is a directory that the first record makes, unless it is called as a file of a log.
+        directory = where.parent if where.name == paths.LOG_NAME else where
+        self._directory = directory if directory.is_dir() or not directory.exists() else None
         self._path = directory / paths.LOG_NAME if self._directory else where
         self._from_start = where.is_dir()
         self._fd = -1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,6 +13,7 @@ import psutil
 from fhir_hook.kernel import procfs
 from fhir_hook.store import log, log_reader
 
+_ID = re.compile(r"[0-9a-f]{64}")
 RUNTIME_STATES = (("runc", "state.json", "init_process_pid"), ("crun", "status", "pid"))
 
 
@@ -46,11 +49,15 @@ def find(target: str) -> Running:
     )
 
 
-def _known_as(target: str) -> list[tuple[str, str]]:
-    """(id, name) pairs that the target may mean: from the image stores, then from the log, then itself as an id."""
-    found = [(id, name) for id, name in _stored() if target == name or (len(target) >= 4 and id.startswith(target))]
-    found += [(id, name) for id, name in _logged() if target in (name, id) and (id, name) not in found]
-    return [*found, (target, "")]
+def _known_as(target: str) -> Iterator[tuple[str, str]]:
+    """(id, name) pairs that the target may mean: from the image stores, itself as an id, then from the log, which is
+    read only when it has to be."""
+    for id, name in _stored():
+        if target == name or (len(target) >= 4 and id.startswith(target)):
+            yield id, name
+    yield target, ""
+    if not _ID.fullmatch(target):
+        yield from _logged(target)
 
 
 def _stored() -> list[tuple[str, str]]:
@@ -74,15 +81,21 @@ def _graph_roots() -> list[Path]:
     return roots
 
 
-def _logged() -> list[tuple[str, str]]:
+def _logged(target: str) -> list[tuple[str, str]]:
+    """The containers of that name or id, the newest first; what users say of theirs names none of the host's."""
     pairs: dict[tuple[str, str], None] = {}
     try:
         for entry in log_reader.entries(Path(log.directory())):
-            container = entry.record.get("container") or {}
-            pairs[(str(container.get("id", "")), str(container.get("name", "")))] = None
+            container = entry.record.get("container")
+            if not isinstance(container, dict) or "from" in entry.record or entry.record.get("owner"):
+                continue
+            pair = (str(container.get("id", "")), str(container.get("name", "")))
+            if pair[0] and target in pair:
+                pairs.pop(pair, None)
+                pairs[pair] = None
     except OSError:
         return []
-    return [pair for pair in reversed(pairs) if pair[0]]
+    return [*reversed(pairs)]
 
 
 def _in_cgroup_of(id: str) -> list[int]:

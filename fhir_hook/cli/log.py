@@ -59,7 +59,7 @@ def command(
         if follow:
             _follow(source, output, _BEFORE if lines is None else lines)
         else:
-            output.show(log_reader.entries(source), lines or None)
+            output.show(log_reader.entries(source), lines)
     sys.exit(1 if output.problems else 0)
 
 

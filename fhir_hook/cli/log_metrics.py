@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -30,8 +31,9 @@ def metrics(output: Path | None, no_scan: bool) -> None:
         except CursorError as error:
             raise Failed(str(error)) from None
         samples = exposition.counts(found) + exposition.log_state(places, found)
-        if not no_scan:
-            samples.append(exposition.Sample("containers_unconfined", _unconfined()))
+        unconfined = None if no_scan else _unconfined()
+        if unconfined is not None:
+            samples.append(exposition.Sample("containers_unconfined", unconfined))
         text = exposition.text(samples)
         if output is not None:
             written_whole(output, [text.encode("ascii")], 0o644)
@@ -39,8 +41,10 @@ def metrics(output: Path | None, no_scan: bool) -> None:
         click.echo(text, nl=False)
 
 
-def _unconfined() -> int:
+def _unconfined() -> int | None:
+    """How many; None when there is no policy to compare with, or others' containers can't be looked at."""
     from fhir_hook.health import running
     from fhir_hook.health.finding import BAD
 
-    return sum(finding.level == BAD for finding in running.bypassed())
+    found = [finding.level for finding in running.bypassed()]
+    return found.count(BAD) if found and os.geteuid() == 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -73,7 +74,8 @@ class Sender:
 
     def _ask(self, stream: socket.socket, line: Line) -> dict[str, Any]:
         try:
-            stream.send(line.data)
+            with contextlib.suppress(BrokenPipeError):  # it has said why before it closed
+                stream.send(line.data)
             answer = json.loads(stream.recv(1 << 12))
         except (OSError, ValueError) as error:
             raise SendError(f"{self._path}: {getattr(error, 'strerror', None) or 'it did not answer'}") from None

@@ -88,8 +88,10 @@ class Collector:
             return
         stream.setblocking(False)
         _, uid, _ = _UCRED.unpack(stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        same = sum(connection.uid == uid for connection in self._connections.values())
-        connection = self._connections[stream.fileno()] = _Connection(stream, uid)
+        connection = _Connection(stream, uid)
+        # Ids of nobody's, of which each user may have 65,536 (subuid(5)), count as one.
+        same = sum(bool(c.unwanted and connection.unwanted) or c.uid == uid for c in self._connections.values())
+        self._connections[stream.fileno()] = connection
         if same >= PER_USER or len(self._connections) > CONNECTIONS:
             self._answer(connection, LATER, seconds=60)
             self._close(connection)

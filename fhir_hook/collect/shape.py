@@ -16,12 +16,20 @@ from fhir_hook.store.log import LONGEST_RECORD
 
 EVENTS = ("decision", "outcome")
 """Others are about the user's log itself: of these only the place is kept."""
-_OWN = ("time", "seq", "prev", "event", "user", "host", "boot", "from", "owner", "what", "decided_by")
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("decision", "stage", "path", "policy", "mode", "seen"), str),
+    **dict.fromkeys(("container", "image", "identified_by", "seccomp", "capabilities"), dict),
+    **dict.fromkeys(("profile", "reasons", "findings"), list),
+    **dict.fromkeys(("no_new_privs",), bool),
+    **dict.fromkeys(("duration_us",), int),
+}
+"""All that a decision or an outcome says; what else is in one is left out."""
 _NAME = re.compile(r"[a-z][a-z_]{0,31}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DEEPEST = 6
 _LARGEST_NUMBER = 1 << 53
 _MOST_NAMES = 64
+_LONGEST = LONGEST_RECORD - (4 << 10)  # room for what the log adds, here and where denials repeat it
 
 
 class Refused(Exception):
@@ -59,13 +67,24 @@ def take(line: bytes, uid: int) -> Taken:
         raise Refused("without an event")
     digest = sha256_hex(line)
     place: dict[str, Any] = {"log": "rootless", "uid": uid, "seq": seq, "prev": prev, "digest": digest}
-    place["time"] = bounded(str(record.get("time", "")), LONGEST_NAME)
+    time = record.get("time")
+    place["time"] = bounded(time, LONGEST_NAME) if isinstance(time, str) else ""
     if event not in EVENTS:
         return Taken(seq, prev, digest, {"event": "collect", "what": "other", "from": {**place, "event": event}})
     if type(record.get("decided_by")) is int:
         place["decided_by"] = record["decided_by"]
-    fields = {name: _value(value, 1) for name, value in record.items() if name not in _OWN and _NAME.fullmatch(name)}
+    fields = {name: _value(_right(record[name], kind), 1) for name, kind in _KINDS.items() if name in record}
+    if len(jsonio.text(fields)) > _LONGEST:
+        raise Refused("longer than a record may be")
     return Taken(seq, prev, digest, {"event": event, **fields, "from": place})
+
+
+def _right(value: Any, kind: type) -> Any:
+    """The value, if it is what a record has there: readers of the host's log rely on it. Raises Refused."""
+    parts = value if kind is list and isinstance(value, list) else []
+    if type(value) is not kind or not all(isinstance(each, dict) for each in parts):
+        raise Refused("with a member of another type than records have")
+    return value
 
 
 def _value(value: Any, depth: int) -> Any:

@@ -25,12 +25,12 @@ def container(path: str) -> Owner | None:
     The outermost name counts: whoever is in a container, or has a slice of his own, can only make groups below that,
     under any name.
     """
-    uid = 0
+    uid: int | None = None
     for part in path.split("/"):
         found = _USER.fullmatch(part)
-        if found:
+        if found and uid is None:
             uid = int(found[1] or found[2])
         named = _CONTAINER.fullmatch(part)
         if named:
-            return Owner(named[1], uid)
+            return Owner(named[1], uid or 0)
     return None

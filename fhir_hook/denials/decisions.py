@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_hook.core import decide
+from fhir_hook.core.record import bounded
 from fhir_hook.denials.counting import Place
 from fhir_hook.store import segments
 
@@ -17,7 +18,8 @@ RECENT = 32 << 20  # bytes that are read when watching begins
 FARTHEST = 1 << 30  # bytes that are searched for one container
 _KNOWN = 4096
 _BLOCK = 1 << 20
-_ABOUT = ("image", "profile", "policy", "mode", "path")
+_MOST_PROFILES = 8
+_ABOUT = ("policy", "mode", "path")
 
 
 class Decided:
@@ -36,7 +38,10 @@ class Decided:
         self.path = str(record.get("path", ""))
         self.name = str(record["container"].get("name", ""))
         image = record.get("image")
-        self.about = {name: record[name] for name in _ABOUT if record.get(name)}
+        self.about = {name: record[name] for name in _ABOUT if isinstance(record.get(name), str) and record[name]}
+        profiles = record.get("profile")
+        if isinstance(profiles, list):
+            self.about["profile"] = [_shortened(each) for each in profiles[:_MOST_PROFILES] if isinstance(each, dict)]
         if isinstance(image, dict):
             names = image.get("names")
             kept = names[:1] if isinstance(names, list) else []
@@ -153,6 +158,10 @@ def parsed(line: bytes) -> tuple[dict[str, Any], Place | None]:
     # The watcher, who writes those, names the container's user apart.
     uid = record.get("owner") if record.get("event") in ("denial", "watch") else user.get("uid")
     return record, Place(str(container["id"]), _number(uid))
+
+
+def _shortened(profile: dict[str, Any]) -> dict[str, str]:
+    return {name: bounded(str(profile.get(name, ""))) for name in ("name", "version", "digest")}
 
 
 def is_unobservable(record: dict[str, Any]) -> bool:

@@ -149,7 +149,7 @@ class Watcher:
             self.problem = f"{error.filename or self._where}: {error.strerror}"
             return
         for decided in fresh:
-            if decided.confined and not decided.said:
+            if decided.confined and not decided.said and not decided.place.uid:  # users may say what they like
                 why = observable.problem(decided, self._logged)
                 if why and self._write(records.unobservable(decided, why)):
                     decided.said = True

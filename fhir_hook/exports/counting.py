@@ -99,8 +99,12 @@ class Counts:
 def keys_of(record: Record, profile_of: Any) -> list[tuple[Key, int]]:
     """What one record adds to which counts."""
     event, decision = text(record, "event"), text(record, "decision")
+    if "from" in record:  # what a user says: no alert of the host's, and no label of theirs
+        return [(("records", "claimed"), 1)]
     found: list[tuple[Key, int]] = [(("records", _known("event", event)), 1)]
     profiles = [profile_of(text(each, "name")) for each in items(record, "profile")] or [""]
+    if record.get("owner"):  # a user's container: what the denial repeats is the user's word
+        profiles = [OTHER]
     if event == "decision":
         about = (_known("decision", decision), profiles[0], _known("path", record.get("path", "")))
         found.append((("decisions", *about, _known("mode", record.get("mode", ""))), 1))

@@ -34,6 +34,9 @@ _STARTS = {
 def meaning(record: Record) -> Meaning:
     """What a record is about."""
     kind, outcome, line = _meaning(record)
+    sender = part(record, "from").get("uid")
+    if type(sender) is int:
+        line = f"user {sender} says: {line}"
     why = [f"{text(each, 'code')} {text(each, 'text')}".strip() for each in items(record, "reasons")]
     return Meaning(kind, outcome, clean("; ".join([line, *why])) or line)
 

@@ -32,12 +32,17 @@ _NAMES = {
     0xC00000B7: {number: name for name, number in AARCH64.items()},
 }
 _RECORD = re.compile(
-    r"audit\((?P<when>[0-9.]+):(?P<serial>\d+)\):.*? uid=(?P<uid>\d+) .*?ses=(?P<session>\d+) .*?pid=(?P<pid>\d+) "
+    r"audit\((?P<when>\d{1,11}\.\d{1,9}):(?P<serial>\d+)\):.*? uid=(?P<uid>\d+) .*?ses=(?P<session>\d+) "
+    r".*?pid=(?P<pid>\d+) "
     r'comm=(?P<comm>"[^"]*"|\S+) exe=(?P<exe>"[^"]*"|\S+) .*?arch=(?P<arch>[0-9a-f]+) syscall=(?P<number>\d+) '
     r".*?code=0x(?P<code>[0-9a-f]+)"
 )
+# The kernel prints names that anybody chooses, too (of a directory that overlayfs can't find), so only a line that
+# audit begins is audit's. Others than the kernel write there under another facility than its own (printk, kmsg).
+_OWN = re.compile(rf"[0-7],[^;]*;audit: type={SECCOMP} audit\(")
 _LOST = re.compile(
-    r"audit_lost=|audit: backlog limit exceeded|hold queue overflow|callbacks suppressed.*audit|audit.*suppressed"
+    r"[0-7],[^;]*;(?:audit: (?:audit_lost=|[^']*backlog limit exceeded|[^']*hold queue overflow)"
+    r"|k?audit\w*: \d+ callbacks suppressed)"
 )
 
 
@@ -198,11 +203,9 @@ class Reader:
                 if not self._by_audit:  # else all of it came that way
                     self._lose("the kernel log was overwritten before it was read")
                 continue
-            if _LOST.search(text) and not (self._by_audit and "suppressed" in text):
+            if _LOST.match(text) and not (self._by_audit and "suppressed" in text):
                 self._lose(text.partition(";")[2].strip() or text)
-            # Others than the kernel can write there too, under another facility than its own (printk, kmsg).
-            level = text.partition(",")[0]
-            if f"type={SECCOMP} " in text and level.isdigit() and int(level) < 8:
+            if _OWN.match(text):
                 texts.append(text)
         return texts
 

@@ -46,7 +46,9 @@ class Changes:
         self.further = 0
 
     def add(self, record: Record) -> None:
-        """Take a record."""
+        """Take a record; what users say changed is no change of the host's."""
+        if not record or naming.sender_of(record) is not None:
+            return
         when = time_of(record)
         if self._until and when and when > self._until:
             return

@@ -123,26 +123,26 @@ class Collection:
         elif event == "outcome":
             self._outcome(record)
         elif naming.is_unobservable(record):
-            self.unobservable.add((naming.image_of(record), naming.profiles_of(record)), record)
+            self.unobservable.add((_image(record), naming.profiles_of(record)), record)
         elif event == "denial":
             call, action = text(record, "call") or "(others)", text(record, "action")
-            key = (naming.image_of(record), naming.profiles_of(record), call, action)
+            key = (_image(record), naming.profiles_of(record), call, action)
             self.denials.add(key, record, naming.number(record, "count"))
 
     def _decision(self, record: Record, kind: str) -> None:
         decision = text(record, "decision")
-        self.policy = text(record, "policy") or self.policy
+        if naming.sender_of(record) is None:
+            self.policy = text(record, "policy") or self.policy
         self.decisions[decision if len(self.decisions) < MOST_ROWS else FURTHER] += 1
         codes = [code for code in codes_of(record) if code]
         for code in dict.fromkeys(codes):
             if len(self.findings) < MOST_ROWS or code in self.findings:
                 self.findings.setdefault(code, Tally()).add(record)
-        image, sender = naming.image_of(record), naming.sender_of(record)
-        image += "" if sender is None else f" (as uid {sender} says)"
+        image, sender = _image(record), naming.sender_of(record)
         if kind == "confined":
             profiles = naming.profiles_of(record)
             row = self.ran.add((image, profiles, naming.digests_of(record), text(record, "policy")[:12]), record)
-            if naming.is_complain(record):
+            if naming.is_complain(record) and sender is None:
                 self.complain.add((image, profiles), record)
             seq = record["seq"] if sender is None else naming.number(part(record, "from"), "seq", 0)
             self._waiting[sender, seq] = row
@@ -163,6 +163,12 @@ class Collection:
         self.seen[text(record, "seen") or "(not said)"] += 1
         if row:
             row.in_force += 1
+
+
+def _image(record: Record) -> str:
+    """The image, and whose word that is unless it is the host's own."""
+    user = naming.claimed_by(record)
+    return naming.image_of(record) + ("" if user is None else f" (as uid {user} says)")
 
 
 def _hour(record: Record) -> str:

@@ -77,7 +77,7 @@ class Pack:
 
     def add(self, record: Record) -> None:
         """Count a record that this host's own hook wrote; what users sent of their logs is no evidence."""
-        if naming.sender_of(record) is not None:
+        if naming.claimed_by(record) is not None:
             return
         for _, meant, tally, images in self._kinds:
             if meant(record):

@@ -80,6 +80,12 @@ def sender_of(record: Record) -> int | None:
     return uid if type(uid) is int else None
 
 
+def claimed_by(record: Record) -> int | None:
+    """The uid of the user whose word the image and the profile of a record are: a sender's, or a denial's owner's."""
+    owner = record.get("owner")
+    return sender_of(record) or (owner if type(owner) is int and owner > 0 else None)
+
+
 def is_of_little_note(record: Record) -> bool:
     """Whether a record that is about no decision would only fill a list of changes."""
     return is_unobservable(record) or (record.get("event"), record.get("what")) == ("collect", "other")
