@@ -112,9 +112,10 @@ def coverage_of(where: Path | None) -> Coverage:
     said = [f"{finding.seen}." for finding in seen if finding.level == GOOD]
     if any(finding.bad for finding in findings):
         said.append(f"Containers that run FHIR and are not confined: {sum(finding.bad for finding in findings)}.")
-    if os.geteuid() != 0:
+    everywhere = os.geteuid() == 0
+    if not everywhere:
         said.append("This was not run by root: containers of other users were not looked at.")
-    return Coverage(True, " ".join(said), findings)
+    return Coverage(everywhere, " ".join(said), findings)
 
 
 def _policy() -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,8 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """`looked` is False when nothing could be seen, and `text` says why; `findings` are what is not as it should be."""
+    """`looked` is False when not everything could be seen, and `text` says why; `findings` are what is not as it should
+    be of what was seen."""
 
     looked: bool
     text: str
@@ -33,14 +34,14 @@ class Coverage:
     @property
     def figure(self) -> str:
         """The number for a headline."""
-        return f"{self.bad:,}" if self.looked else "?"
+        return f"{self.bad:,}" if self.looked else f"{self.bad:,} or more" if self.bad else "?"
 
     @property
     def level(self) -> str:
         """bad, mixed (not all is known) or good."""
-        if not self.looked:
-            return "mixed"
-        return "bad" if self.bad else "mixed" if self.findings else "good"
+        if self.bad:
+            return "bad"
+        return "mixed" if self.findings or not self.looked else "good"
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

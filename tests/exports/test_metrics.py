@@ -48,6 +48,8 @@ def test_promtool_has_nothing_against_the_metrics(full: Bench) -> None:
 
 
 def test_the_numbers_are_those_of_the_log(full: Bench) -> None:
+    full("policy", "compile", check=True)
+    count = len(full.lines())
     full("log", "checkpoint", check=True)
     add(full, [CONFINED])
     found = written(full)
@@ -56,19 +58,28 @@ def test_the_numbers_are_those_of_the_log(full: Bench) -> None:
     assert found["refusals_total", 'code="FH106"'] == 2
     assert found["denials_total", 'profile="hapi",call="ptrace",action="errno"'] == 12
     assert found["outcomes_total", 'seen="kernel"'] == 1
-    assert found["log_records", ""] == len(KINDS) + 2 == found["log_unsigned_records", ""] + len(KINDS) + 1
+    assert found["log_records", ""] == count + 1 == found["log_unsigned_records", ""] + count
     assert found["log_chain_breaks", ""] == 0 and found["enabled", ""] == 1 and found["containers_unconfined", ""] == 0
     assert found["log_bytes", ""] == full.file.stat().st_size
     assert found["log_checkpoint_timestamp_seconds", ""] > 1.7e9
 
 
+def test_how_many_are_unconfined_is_left_out_when_nobody_could_look(full: Bench) -> None:
+    assert ("containers_unconfined", "") not in written(full)
+    full("policy", "compile", check=True)
+    assert written(full)["containers_unconfined", ""] == 0
+    assert ("containers_unconfined", "") not in written(full, "--no-scan")
+
+
 def test_every_metric_is_described_and_every_description_is_of_a_metric(full: Bench) -> None:
+    full("policy", "compile", check=True)
+    count = len(full.lines())
     (full.sandbox.state / "forward").mkdir()
     (full.sandbox.state / "forward/journal").write_text('{"seq":3}')
     found = written(full)
     names = {name.removesuffix("_total") for name, _ in found}
     assert names == set(metrics.COUNTS) | set(metrics.GAUGES)
-    assert found["delivery_waiting_records", 'to="journal"'] == len(KINDS) + 1 - 3
+    assert found["delivery_waiting_records", 'to="journal"'] == count - 3
 
 
 def test_a_second_run_reads_what_is_new_and_comes_to_what_a_first_one_would(full: Bench) -> None:
@@ -151,7 +162,7 @@ def test_the_alert_rules_are_rules_and_each_fires_when_it_should(tmp_path: Path)
     promtool("test", "rules", tmp_path / "rules.test.yml")
     tested = (tmp_path / "rules.test.yml").read_text()
     for alert in re.findall(r"alert: (\w+)", RULES.read_text()):
-        assert tested.count(alert) == 2
+        assert tested.count(alert) >= 2
 
 
 def queries() -> Iterator[str]:
