@@ -29,7 +29,7 @@ _KNOWN = {
     "action": {"log", "errno", "kill", "trap", "trace", "notify"},
     "seen": {"config", "kernel", "count"},
     "result": {"compiled", "refused", "not installed"},
-    "what": {"installed", "removed", "disabled", "enabled"},
+    "what": {"installed", "upgraded", "removed", "disabled", "enabled", "configured", "unconfigured"},
     "event": {"decision", "outcome", "denial", "watch", "collect", "policy", "settings", "mode", "hook", "log",
               "recovery", "sealed"},
 }  # fmt: skip
@@ -40,13 +40,13 @@ Key = tuple[str, ...]
 
 class Counts:
     """`counts` by Key; `records` read so far, `last` the time of the newest in seconds, `broken` places where the chain
-    does not hold."""
+    does not hold, `cuts`: how often the log was found cut off or replaced, which no later count forgets."""
 
     def __init__(self) -> None:
         self.counts: Counter[Key] = Counter()
         self.records = 0
         self.last = 0.0
-        self.broken = 0
+        self.broken = self.cuts = 0
         self._prev = ""
         self._profiles: set[str] = set()
 
@@ -81,7 +81,7 @@ class Counts:
         """As a JSON document."""
         counts = [[list(key), value] for key, value in self.counts.items()]
         about = {"format": _FORMAT, "records": self.records, "last": self.last, "broken": self.broken}
-        return {**about, "prev": self._prev, "counts": counts}
+        return {**about, "cuts": self.cuts, "prev": self._prev, "counts": counts}
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Counts:
@@ -90,6 +90,7 @@ class Counts:
             raise ValueError
         found = cls()
         found.records, found.broken = int(document["records"]), int(document["broken"])
+        found.cuts = int(document.get("cuts", 0))
         found.last, found._prev = float(document["last"]), str(document["prev"])
         found.counts = Counter({tuple(map(str, key)): int(value) for key, value in document["counts"]})
         found._profiles = {key[at] for key in found.counts if (at := _PROFILE_AT.get(key[0]))}
@@ -138,17 +139,18 @@ def _code(code: str) -> str:
 def counted(where: Path, directory: Path) -> Counts:
     """The counts over the whole log in `where`, reading what is new since they were kept in `directory`.
 
-    Counts that do not fit the log any more (it was restored, or cut off) begin anew. Raises OSError, log.LogError,
-    CursorError.
+    Counts that do not fit the log any more (it was restored, or cut off) begin anew, and that is counted as a cut.
+    Raises OSError, log.LogError, CursorError.
     """
     state, at = directory / "counts.json", directory / "cursor"
     cursor, counts = _from(state, at)
     try:
         lines = cursor.lines(where, _BATCH)
     except CursorError:
-        state.unlink(missing_ok=True)
+        counts = _fresh(counts.cuts + 1)
+        _keep(state, counts)  # killed before the end, the next run knows of the cut
         at.unlink(missing_ok=True)
-        cursor, counts = _from(state, at)
+        cursor = Cursor(at)
         lines = cursor.lines(where, _BATCH)
     while lines:
         for line in lines:
@@ -156,19 +158,30 @@ def counted(where: Path, directory: Path) -> Counts:
         lines = cursor.lines(where, _BATCH)
     directory.mkdir(parents=True, exist_ok=True)
     # A kill in between leaves two that do not fit, and everything is counted anew.
-    files.replace(str(state), json.dumps(counts.kept()).encode(), 0o640)
+    _keep(state, counts)
     cursor.keep()
     return counts
 
 
+def _keep(state: Path, counts: Counts) -> None:
+    files.replace(str(state), json.dumps(counts.kept()).encode(), 0o640)
+
+
+def _fresh(cuts: int) -> Counts:
+    counts = Counts()
+    counts.cuts = cuts
+    return counts
+
+
 def _from(state: Path, at: Path) -> tuple[Cursor, Counts]:
-    """The cursor and the counts if they fit each other, else both from the beginning."""
+    """The cursor and the counts if they fit each other, else both from the beginning; the cuts stay."""
+    cuts = 0
     try:
-        counts, cursor = Counts.read(json.loads(files.read(str(state), _LIMIT))), Cursor(at)
+        counts = Counts.read(json.loads(files.read(str(state), _LIMIT)))
+        cuts, cursor = counts.cuts, Cursor(at)
         if counts.records == cursor.seq:
             return cursor, counts
     except (OSError, ValueError, KeyError, TypeError, AttributeError, files.FileError, CursorError):
         pass
-    state.unlink(missing_ok=True)
     at.unlink(missing_ok=True)
-    return Cursor(at), Counts()
+    return Cursor(at), _fresh(cuts)

@@ -51,8 +51,3 @@ def text(document: Any) -> str:
 def entry(resource: dict[str, Any]) -> dict[str, Any]:
     """A batch entry that makes the resource under its own id, or finds it there (update as create, R4 http.html)."""
     return {"resource": resource, "request": {"method": "PUT", "url": f"AuditEvent/{resource['id']}"}}
-
-
-def bundle(resources: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch Bundle of resources."""
-    return {"resourceType": "Bundle", "type": "batch", "entry": [entry(resource) for resource in resources]}

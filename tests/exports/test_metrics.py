@@ -116,6 +116,57 @@ def test_a_log_that_was_cut_off_is_counted_anew_and_a_changed_one_shows_its_brea
     assert written(full)["log_chain_breaks", ""] == 2
 
 
+def test_a_log_that_was_cut_off_and_grew_again_shows_a_break_from_then_on(full: Bench) -> None:
+    assert written(full, "--no-scan")["log_chain_breaks", ""] == 0
+    lines = full.lines()
+    for cuts in (1, 2):
+        full.file.write_bytes(b"".join(lines[:-3]))
+        assert written(full, "--no-scan")["log_chain_breaks", ""] == cuts
+        add(full, [CONFINED] * 5)
+        found = written(full, "--no-scan")
+        assert (found["log_chain_breaks", ""], found["log_records", ""]) == (cuts, len(lines) + 2)
+    shutil.rmtree(full.sandbox.state / "metrics")
+    assert written(full, "--no-scan")["log_chain_breaks", ""] == 0
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+def test_killed_anywhere_a_cut_is_not_forgotten(full: Bench, call: str) -> None:
+    written(full, "--no-scan")
+    counted = {path: path.read_bytes() for path in (full.sandbox.state / "metrics").iterdir()}
+    full.file.write_bytes(b"".join(full.lines()[:-3]))
+    for argv in killing(call, full.argv("log", "metrics", "--no-scan")):
+        for path, data in counted.items():
+            path.write_bytes(data)
+        killed = full.sandbox.run(argv, env={"PYTHONPATH": str(ROOT)}).returncode
+        assert written(full, "--no-scan")["log_chain_breaks", ""] >= 1
+        if killed == 0:
+            return
+    raise AssertionError("never ran to its end")
+
+
+def test_attack_a_user_who_says_that_the_host_refused_denied_or_was_disabled(full: Bench) -> None:
+    before = written(full, "--no-scan")
+    sent = {"log": "rootless", "uid": 1000, "seq": 0}
+    said = [{**each, "from": sent} for each in KINDS]
+    add(full, said)
+    after = written(full, "--no-scan")
+    changed = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    assert changed.pop(("records_total", 'event="claimed"')) == len(said)
+    assert {name for name, _ in changed} <= {
+        "log_records", "log_bytes", "log_unsigned_records", "log_last_record_timestamp_seconds"}  # fmt: skip
+    denial = next(each for each in KINDS if each["event"] == "denial")
+    add(full, [{**denial, "owner": 1000, "profile": [{"name": "named-by-a-user"}]}])
+    found = written(full, "--no-scan")
+    assert found["denials_total", 'profile="other",call="ptrace",action="errno"'] == 12
+    assert not [labels for _, labels in found if "named-by-a-user" in labels]
+
+
+def test_every_change_of_the_hook_counts_under_its_name(host: Bench) -> None:
+    whats = ("installed", "upgraded", "removed", "disabled", "enabled", "configured", "unconfigured")
+    add(host, [{"event": "hook", "what": what} for what in whats])
+    assert {labels for name, labels in written(host) if name == "hook_changes_total"} == {f'what="{w}"' for w in whats}
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"format":1}', '{"format":1,"counts":[[1]]}', ""])
 def test_a_damaged_count_is_made_anew(full: Bench, damage: str) -> None:
     expected = written(full, "--no-scan")
