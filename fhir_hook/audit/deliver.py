@@ -40,7 +40,12 @@ class Delivery(Protocol):
 
 
 def severity(record: dict[str, Any]) -> int:
-    """Refused and damaged: warning; what concerns the hook or the log itself: notice; anything else: informational."""
+    """Refused and damaged: warning; what concerns the hook or the log itself: notice; anything else: informational.
+
+    So is all that a user sent of a log that this user may write as they like.
+    """
+    if "from" in record:
+        return _INFO
     if record.get("decision") == "refused" or record.get("event") == "recovery":
         return _WARNING
     return _INFO if record.get("event") in ("decision", "outcome") else _NOTICE
@@ -60,7 +65,9 @@ def summary(record: dict[str, Any]) -> str:
     container = part(record, "container")
     name = text(container, "name") or text(container, "id")[:12]
     codes = [text(each, "code") for each in items(record, "reasons")]
-    said = [text(record, "decision") or text(record, "event") or "unreadable record", name, *codes]
+    claim = f"user {part(record, 'from').get('uid')} says:" if "from" in record else ""
+    what = text(record, "decision") or text(record, "event") or "unreadable record"
+    said = [claim, what, name, *codes]
     return " ".join(filter(None, said)).encode("ascii", "backslashreplace").decode()
 
 
@@ -93,7 +100,8 @@ class Journal:
             "FHIR_HOOK_SEQ": str(line.seq),
             "FHIR_HOOK_SHA256": line.digest,
             "FHIR_HOOK_EVENT": record.get("event"),
-            "FHIR_HOOK_DECISION": record.get("decision"),
+            "FHIR_HOOK_DECISION": None if "from" in record else record.get("decision"),
+            "FHIR_HOOK_SENDER": part(record, "from").get("uid"),
             "FHIR_HOOK_RECORD": line.data.decode("utf-8", "backslashreplace").rstrip("\n"),
             "CONTAINER_ID_FULL": container.get("id"),
             "CONTAINER_NAME": container.get("name"),

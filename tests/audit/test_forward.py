@@ -256,6 +256,37 @@ def test_the_journal_gets_native_fields_that_no_text_can_forge_and_records_of_an
     assert got[0]["FHIR_HOOK_SHA256"] == sent[0].digest and got[2]["FHIR_HOOK_CHECKPOINT"] == "checkpoint text\n"
 
 
+def test_attack_a_user_who_says_that_the_host_refused_raises_no_warning(tmp_path: Path) -> None:
+    refused = {"event": "decision", "decision": "refused", "container": {"name": "theirs"}}
+    claims = [{**refused, "from": {"log": "rootless", "uid": 1000}}, {**refused, "from": "odd"},
+              {"event": "recovery", "from": {"uid": 1000}}]  # fmt: skip
+    assert [deliver.severity(each) for each in (refused, *claims)] == [4, 6, 6, 6]
+    assert deliver.summary(claims[0]) == "user 1000 says: refused theirs"
+    got = journalled(tmp_path, claims[:1])[0]
+    assert got["PRIORITY"] == "6" and got["FHIR_HOOK_SENDER"] == "1000" and "FHIR_HOOK_DECISION" not in got
+    assert got["MESSAGE"].startswith("user 1000 says: ")
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "text", [], [7], [[]], {}, {"name": []}, True, 1e300])
+def test_attack_members_of_other_types_are_forwarded_as_they_are(tmp_path: Path, wrong: object) -> None:
+    members = ("event", "decision", "container", "image", "reasons", "findings", "from", "profile", "time")
+    got = journalled(tmp_path, [dict.fromkeys(members, wrong), {"image": {"names": wrong}, "reasons": [wrong]}])
+    assert json.loads(got[0]["FHIR_HOOK_RECORD"])["image"] == wrong and got[0]["MESSAGE"] and got[1]["MESSAGE"]
+
+
+def journalled(directory: Path, records: list[dict[str, object]]) -> list[dict[str, str]]:
+    """The fields that a journal gets of records."""
+    path = str(directory / "journal")
+    lines = [cursor.Line(n, json.dumps(each).encode() + b"\n") for n, each in enumerate(records)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(path)
+        sender = threading.Thread(target=deliver.Journal(path).send, args=[lines, ""])
+        sender.start()
+        got = [fields(journal.recv(1 << 20)) for _ in lines]
+        sender.join()
+    return got
+
+
 def test_a_cursor_reads_every_record_once_whatever_the_portions(tmp_path: Path) -> None:
     written(tmp_path / "made", 500, "x" * 900)
     made = (tmp_path / "made").read_bytes().splitlines(keepends=True)
