@@ -97,9 +97,23 @@ def codes_of(record: Record) -> list[str]:
 
 
 def time_of(record: Record, member: str = "time") -> datetime | None:
-    """When the record was written; None when that can't be read."""
+    """When the record was written, in UTC; None when that can't be read."""
+    return utc_time(text(record, member))
+
+
+def utc_time(time: str) -> datetime | None:
+    """A record's time; one without a zone is UTC, as all are that the log writes. None when it can't be read."""
     try:
-        time = datetime.fromisoformat(text(record, member))
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        found = datetime.fromisoformat(time)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def local_time(time: str) -> datetime | None:
+    """The same in this host's zone."""
+    found = utc_time(time)
+    try:
+        return found.astimezone() if found else None
     except (ValueError, OverflowError):
         return None

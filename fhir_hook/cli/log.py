@@ -18,6 +18,7 @@ from fhir_hook.audit.selection import Record, Selection
 from fhir_hook.cli import lazily, log_table
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.selecting import selection_options
+from fhir_hook.core import paths
 from fhir_hook.store import log, log_reader
 from fhir_hook.store.log_reader import Entry
 
@@ -71,11 +72,25 @@ def reading(source: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except FileNotFoundError:
-        click.echo(f"{source} does not exist: nothing was decided yet", err=True)
+        click.echo(absent(source), err=True)
     except OSError as error:
         raise Failed(
             f"{source}: {error.strerror}. The host's log is read by root and the group of its directory"
         ) from None
+
+
+def absent(source: Path, option: str = "--file") -> str:
+    """What to say of a log that is not there; a user may have meant the host's."""
+    if os.geteuid() == 0 or source == Path(paths.LOG_DIRECTORY):
+        return f"{source} does not exist: nothing was decided yet"
+    return f"{source} does not exist: nothing of yours was decided yet. The host's: {option} {paths.LOG_DIRECTORY}"
+
+
+def problem_said(entry: Entry) -> bool:
+    """Say on stderr what is wrong with the log at an entry; whether something is."""
+    if entry.problem:
+        click.echo(f"{entry.path}:{entry.number}: {entry.problem}", err=True)
+    return bool(entry.problem)
 
 
 class Output:
@@ -96,9 +111,7 @@ class Output:
     def meant(self, entries: Iterable[Entry]) -> Iterator[Record]:
         """The records among entries that are meant."""
         for entry in entries:
-            if entry.problem:
-                self.problems += 1
-                click.echo(f"{entry.path}:{entry.number}: {entry.problem}", err=True)
+            self.problems += problem_said(entry)
             if entry.record and self._selection.matches(entry.record):
                 yield entry.record
 
@@ -130,7 +143,6 @@ def _follow(source: Path, output: Output, before: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         follower.close()
-    sys.exit(0)
 
 
 def _now(entries: Iterator[Entry | None]) -> Iterator[Entry]:

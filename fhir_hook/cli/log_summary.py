@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fhir_hook.report import naming
 from fhir_hook.report.changes import Changes
 from fhir_hook.report.collection import Row, Rows
 from fhir_hook.report.grouping import BY, Grouping
+from fhir_hook.report.tally import Tally
 from fhir_hook.store import log, log_reader
 
 
@@ -29,8 +31,8 @@ class Without:
         self.rows = Rows(3)
 
     def add(self, record: Record) -> None:
-        """Take a record."""
-        if record.get("event") != "decision":
+        """Take a record; what users say of their own containers tells nothing of the host."""
+        if record.get("event") != "decision" or naming.sender_of(record) is not None:
             return
         decision = "complain mode" if naming.is_complain(record) else record.get("decision")
         if decision in ("complain mode", "exempt", "undetermined"):
@@ -46,32 +48,45 @@ class Without:
 def summary(path: Path | None, by: str | None, as_json: bool, selection: Selection) -> None:
     """Say in a few tables what the log holds: refusals by reason, containers that run without, what changed.
 
-    'log summary --since monday' tells what is new since then: images, profiles, policies, settings, refusals.
+    'log summary --since monday' tells what is new since then: images, profiles, policies, settings, refusals. What
+    users sent of their own logs is not in it. Exit code 1: the chain does not hold somewhere; where is said on stderr.
     """
-    from fhir_hook.cli.log import reading
+    from fhir_hook.cli.log import problem_said, reading
 
     source = path or Path(log.directory())
     grouping, without, changes = Grouping(by or "reason"), Without(), Changes(selection.since, selection.until)
     unlimited = dataclasses.replace(selection, since=None, until=None)
+    problems, collected = 0, Tally()
     with reading(source):
         for entry in log_reader.entries(source):
+            problems += problem_said(entry)
             if not by and unlimited.matches(entry.record):
                 changes.add(entry.record)
             if entry.record and selection.matches(entry.record):
                 grouping.add(entry.record)
                 without.add(entry.record)
+                if naming.sender_of(entry.record) is not None:
+                    collected.add(entry.record)
     if as_json:
         document: dict[str, Any] = {grouping.by if by else "refusals": [g.document() for g in grouping.groups]}
         if not by:
             document["without"] = [_document(row) for row in without.rows]
             document["changes"] = {"events": [e.document() for e in changes.events], "further": changes.further}
-        click.echo(json.dumps(document))
-        return
+        click.echo(json.dumps({**document, "collected": collected.document()}))
+    else:
+        _print(grouping, by, without, changes, collected)
+    sys.exit(1 if problems else 0)
+
+
+def _print(grouping: Grouping, by: str | None, without: Without, changes: Changes, collected: Tally) -> None:
     console = Console(highlight=False) if Console().is_terminal else Console(width=160, highlight=False)
     _print_groups(console, grouping, by)
     if not by:
         _print_without(console, list(without.rows))
         _print_changes(console, changes)
+    if collected.count:
+        said = f"{collected.count:,} records that users sent from their own logs are not counted here"
+        console.print(Text(said, "dim"))
 
 
 def _document(row: Row) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fhir_hook.audit.selection import Record, codes_of, items, names_of, part, text
+from fhir_hook.audit.selection import Record, codes_of, items, local_time, names_of, part, text
 from fhir_hook.cli import log_denials
 from fhir_hook.report.changes import described
 
@@ -87,10 +85,8 @@ def row(record: Record) -> list[str]:
 
 def local(time: str) -> str:
     """A record's time in this host's zone, to the second."""
-    try:
-        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
-        return time[:19]
+    found = local_time(time)
+    return found.strftime("%Y-%m-%d %H:%M:%S") if found else time[:19]
 
 
 def details(record: Record) -> str:

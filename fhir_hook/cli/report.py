@@ -13,6 +13,7 @@ from fhir_hook.audit import keys, verification
 from fhir_hook.audit.places import Places
 from fhir_hook.audit.selection import Selection
 from fhir_hook.cli.failure import Failed
+from fhir_hook.cli.log import absent
 from fhir_hook.cli.log_checkpoint import failures
 from fhir_hook.cli.log_verify import EXISTING, beside, key_option, log_option, newest, read_checkpoint, verifiers
 from fhir_hook.cli.selecting import parse_time
@@ -72,7 +73,7 @@ class Gathered:
                 if self.pack:
                     self.pack.add(record)
         except FileNotFoundError:
-            raise Failed(f"{source} does not exist: nothing was decided yet") from None
+            raise Failed(absent(source, "--log")) from None
         except OSError as error:
             reader = "The host's log is read by root and the group of its directory"
             raise Failed(f"{source}: {error.strerror}. {reader}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
 from fhir_hook.audit.selection import Record, Selection, codes_of, part, text, time_of
 from fhir_hook.report import naming
@@ -14,6 +15,7 @@ from fhir_hook.report.tally import Names, Tally
 from fhir_hook.store.log_reader import Entry
 
 MOST_ROWS = 2000
+MOST_CLAIMED = 500  # rows by users' word, which leave room for the host's own
 MOST_WAITING = 10_000
 Key = tuple[str, ...]
 
@@ -29,19 +31,23 @@ class Row:
 
 
 class Rows:
-    """Rows by their keys, at most MOST_ROWS; what comes after is counted in one row more."""
+    """Rows by their keys, at most MOST_ROWS and MOST_CLAIMED; what comes after is counted in one row more."""
 
     def __init__(self, cells: int) -> None:
         self._further = (FURTHER, *[""] * (cells - 1))
         self._rows: dict[Key, Row] = {}
+        self._claimed = 0
 
     def add(self, key: Key, record: Record, weight: int = 1) -> Row:
         """Count a record in the row of `key`."""
-        if key not in self._rows and len(self._rows) >= MOST_ROWS:
-            key = self._further
+        claimed = naming.claimed_by(record) is not None
+        if key not in self._rows:
+            full = self._claimed >= MOST_CLAIMED if claimed else len(self._rows) - self._claimed >= MOST_ROWS
+            key = self._further if full else key
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = Row(key)
+            self._claimed += claimed and key != self._further
         row.tally.add(record, weight)
         row.containers.add(naming.container_of(record))
         return row
@@ -59,6 +65,9 @@ class Collection:
     `ran`: rows of image, profile, its digest, policy; `refusals` by reason; `denials`: rows of image, profile, call,
     action; `complain` and `unobservable` (nothing is heard of their denials): rows of image, profile; `without`: rows
     of decision, image, codes; `hours`: counts by (hour, kind); `seen`: outcomes by what was seen.
+
+    What users sent of their own logs is in `collected`, by kinds in `claims`, and in rows that say whose word it is:
+    no other count has it.
     """
 
     def __init__(self, selection: Selection) -> None:
@@ -66,7 +75,6 @@ class Collection:
         self.records = self.problems = self.before = 0
         self.first = self.last = self.policy = ""
         self.hosts, self.users = Names(), Grouping("user")
-        self.events: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.hours: Counter[tuple[str, str]] = Counter()
@@ -77,7 +85,9 @@ class Collection:
         self.refusals = Grouping("reason")
         self.changes = Changes(selection.since, selection.until)
         self.collected = Tally()
-        self._waiting: dict[tuple[int | None, int], Row] = {}
+        self.claims: Counter[str] = Counter()
+        self._waiting: dict[int, Row] = {}
+        self._claimed: dict[tuple[int, int], Row] = {}
         self._forgotten = 0
 
     def read(self, entries: Iterable[Entry]) -> Iterator[Record]:
@@ -107,10 +117,11 @@ class Collection:
             self.first = self.first or text(record, "time")
             self.last = text(record, "time")
         self.hosts.add(text(record, "host"))
-        if naming.sender_of(record) is not None:
-            self.collected.add(record)
         event, kind = text(record, "event"), naming.kind_of(record)
-        self.events[event if len(self.events) < MOST_ROWS else FURTHER] += 1
+        sender = naming.sender_of(record)
+        if sender is not None:
+            self._claim(sender, record, kind)
+            return
         if kind:
             count = naming.number(record, "count") if kind == "denial" else 1
             self.kinds[kind] += count
@@ -123,39 +134,38 @@ class Collection:
         elif event == "outcome":
             self._outcome(record)
         elif naming.is_unobservable(record):
-            self.unobservable.add((_image(record), naming.profiles_of(record)), record)
+            self.unobservable.add((image_of(record), naming.profiles_of(record)), record)
         elif event == "denial":
             call, action = text(record, "call") or "(others)", text(record, "action")
-            key = (_image(record), naming.profiles_of(record), call, action)
+            key = (image_of(record), naming.profiles_of(record), call, action)
             self.denials.add(key, record, naming.number(record, "count"))
 
     def _decision(self, record: Record, kind: str) -> None:
         decision = text(record, "decision")
-        if naming.sender_of(record) is None:
-            self.policy = text(record, "policy") or self.policy
+        self.policy = text(record, "policy") or self.policy
         self.decisions[decision if len(self.decisions) < MOST_ROWS else FURTHER] += 1
-        codes = [code for code in codes_of(record) if code]
-        for code in dict.fromkeys(codes):
+        for code in dict.fromkeys(filter(None, codes_of(record))):
             if len(self.findings) < MOST_ROWS or code in self.findings:
                 self.findings.setdefault(code, Tally()).add(record)
-        image, sender = _image(record), naming.sender_of(record)
+        row = self._row(record, kind)
+        if row and naming.is_complain(record):
+            self.complain.add((image_of(record), naming.profiles_of(record)), record)
+        if row and _kept(self._waiting, record["seq"], row):
+            self._forgotten += 1
+
+    def _row(self, record: Record, kind: str) -> Row | None:
+        """Count a decision in `ran` or `without`; the row if it is one of `ran`."""
+        image, decision = image_of(record), text(record, "decision")
         if kind == "confined":
-            profiles = naming.profiles_of(record)
-            row = self.ran.add((image, profiles, naming.digests_of(record), text(record, "policy")[:12]), record)
-            if naming.is_complain(record) and sender is None:
-                self.complain.add((image, profiles), record)
-            seq = record["seq"] if sender is None else naming.number(part(record, "from"), "seq", 0)
-            self._waiting[sender, seq] = row
-            if len(self._waiting) > MOST_WAITING:
-                self._waiting.pop(next(iter(self._waiting)))
-                self._forgotten += 1
-        elif decision in ("exempt", "undetermined"):
-            self.without.add((decision, image, " ".join(dict.fromkeys(codes))), record)
+            about = (image, naming.profiles_of(record), naming.digests_of(record), text(record, "policy")[:12])
+            return self.ran.add(about, record)
+        if decision in ("exempt", "undetermined"):
+            self.without.add((decision, image, " ".join(dict.fromkeys(filter(None, codes_of(record))))), record)
+        return None
 
     def _outcome(self, record: Record) -> None:
-        sender = naming.sender_of(record)
-        decided_by = record.get("decided_by") if sender is None else part(record, "from").get("decided_by")
-        row = self._waiting.pop((sender, decided_by), None) if type(decided_by) is int else None
+        decided_by = record.get("decided_by")
+        row = self._waiting.pop(decided_by, None) if type(decided_by) is int else None
         if record.get("decision") == "refused":
             self.seen["refused"] += 1
             self.kinds["confined"] -= row is not None  # it was decided, and did not start
@@ -164,11 +174,34 @@ class Collection:
         if row:
             row.in_force += 1
 
+    def _claim(self, sender: int, record: Record, kind: str) -> None:
+        """Take what a user sent."""
+        self.collected.add(record)
+        if kind:
+            self.claims[kind] += 1
+        place = part(record, "from")
+        if text(record, "event") == "decision":
+            row = self._row(record, kind)
+            if row:
+                _kept(self._claimed, (sender, naming.number(place, "seq", 0)), row)
+        elif text(record, "event") == "outcome":
+            row = self._claimed.pop((sender, naming.number(place, "decided_by", -1)), None)
+            if row and record.get("decision") != "refused":
+                row.in_force += 1
 
-def _image(record: Record) -> str:
+
+def _kept(waiting: dict[Any, Row], key: Any, row: Row) -> bool:
+    """Keep the row until its outcome comes; whether the oldest one had to be forgotten for it."""
+    waiting[key] = row
+    if len(waiting) <= MOST_WAITING:
+        return False
+    waiting.pop(next(iter(waiting)))
+    return True
+
+
+def image_of(record: Record) -> str:
     """The image, and whose word that is unless it is the host's own."""
-    user = naming.claimed_by(record)
-    return naming.image_of(record) + ("" if user is None else f" (as uid {user} says)")
+    return naming.as_said(naming.image_of(record), record)
 
 
 def _hour(record: Record) -> str:

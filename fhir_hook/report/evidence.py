@@ -20,7 +20,7 @@ from fhir_hook.report.chain import VERIFIED, Chain
 from fhir_hook.report.collection import Collection
 from fhir_hook.report.coverage import Coverage
 from fhir_hook.report.report import About
-from fhir_hook.report.tally import Names, Tally
+from fhir_hook.report.tally import Names, Tally, spans
 
 CATALOGUES = ("hipaa", "nist-800-190", "cis-docker")
 SUPPORTED, PARTLY, NOTHING, UNCOVERED = "supported", "partly", "no evidence in this period", "not covered"
@@ -190,9 +190,7 @@ def _csv(document: dict[str, Any]) -> str:
 
 def ranges(records: dict[str, Any], most: int | None = None) -> str:
     """The seq of records as text: 3-5 9 12 and 40 more; of the first `most` ranges."""
-    shown = " ".join(str(a) if a == b else f"{a}-{b}" for a, b in records["seq"][:most])
-    left = records["seq_beyond"] + sum(b - a + 1 for a, b in (records["seq"][most:] if most else []))
-    return shown + (f" and {left:,} more" if left else "")
+    return spans(records["seq"], records["seq_beyond"], most, " ")
 
 
 def cell(text: str) -> str:

@@ -14,11 +14,11 @@ MOST_GROUPS = 10_000
 FURTHER = "(further ones, taken together)"
 _KEYS: dict[str, Callable[[Record], list[str]]] = {
     "reason": naming.reasons_of,
-    "image": lambda record: [naming.image_of(record)],
-    "profile": lambda record: [naming.profiles_of(record)],
+    "image": lambda record: [naming.as_said(naming.image_of(record), record)],
+    "profile": lambda record: [naming.as_said(naming.profiles_of(record), record)],
     "container": lambda record: [naming.container_of(record) or naming.UNMAPPED],
     "user": lambda record: [naming.user_of(record)],
-    "day": lambda record: [text(record, "time")[:10]],
+    "day": lambda record: [naming.day_of(record)],
     "decision": lambda record: [text(record, "decision") or text(record, "event")],
 }
 BY = tuple(_KEYS)
@@ -74,9 +74,12 @@ class Grouping:
         self._groups: dict[str, Group] = {}
 
     def add(self, record: Record) -> None:
-        """Count a record, if it is a decision about a container or a denial; by reason, only refusals count."""
+        """Count a record, if it is a decision about a container or a denial; by reason, only refusals count.
+
+        What users sent of their own logs does not count: they can write there what they like.
+        """
         kind = naming.kind_of(record)
-        if not kind or (self.by == "reason" and kind != "refused"):
+        if not kind or naming.sender_of(record) is not None or (self.by == "reason" and kind != "refused"):
             return
         for key in dict.fromkeys(self._keys(record) or ["(no reason)"]):
             if key not in self._groups and len(self._groups) >= MOST_GROUPS:

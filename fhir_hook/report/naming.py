@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_hook.audit.selection import Record, items, names_of, part, text
+from fhir_hook.audit.selection import Record, items, local_time, names_of, part, text
 
 NO_IMAGE = "(image unknown)"
 NO_PROFILE = "(no profile)"
@@ -13,12 +13,6 @@ def container_of(record: Record) -> str:
     """A container by its name, else the start of its id, else ""."""
     container = part(record, "container")
     return text(container, "name") or text(container, "id")[:12]
-
-
-def container_id(record: Record) -> str:
-    """What tells containers apart."""
-    container = part(record, "container")
-    return text(container, "id") or text(container, "name")
 
 
 def image_of(record: Record) -> str:
@@ -55,6 +49,12 @@ def reasons_of(record: Record) -> list[str]:
     return [text(each, "code") or "(no code)" for each in items(record, "reasons")]
 
 
+def day_of(record: Record) -> str:
+    """The day in this host's zone, which times are shown in: 2026-11-21."""
+    time = local_time(text(record, "time"))
+    return time.strftime("%Y-%m-%d") if time else text(record, "time")[:10]
+
+
 def kind_of(record: Record) -> str:
     """confined, refused, other (another decision), denial, or "" for what is no decision about a container."""
     decision, event = record.get("decision"), record.get("event")
@@ -82,8 +82,14 @@ def sender_of(record: Record) -> int | None:
 
 def claimed_by(record: Record) -> int | None:
     """The uid of the user whose word the image and the profile of a record are: a sender's, or a denial's owner's."""
-    owner = record.get("owner")
-    return sender_of(record) or (owner if type(owner) is int and owner > 0 else None)
+    sender, owner = sender_of(record), record.get("owner")
+    return sender if sender is not None else owner if type(owner) is int and owner > 0 else None
+
+
+def as_said(name: str, record: Record) -> str:
+    """The name of an image or a profile, and whose word that is unless it is the host's own."""
+    user = claimed_by(record)
+    return name if user is None else f"{name} (as uid {user} says)"
 
 
 def is_of_little_note(record: Record) -> bool:

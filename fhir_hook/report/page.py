@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fhir_hook.audit.selection import utc_time
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -74,10 +76,8 @@ def when(time: str | datetime) -> str:
     """A time of a record in UTC, to the second."""
     if isinstance(time, datetime):
         return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    try:
-        return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
-        return "(no time)" if time else "never"
+    found = utc_time(time)
+    return found.strftime("%Y-%m-%d %H:%M:%S") if found else "(no time)" if time else "never"
 
 
 def markup(text: str) -> Any:

@@ -114,7 +114,7 @@ def _meaning(code: str) -> str:
 
 
 def document(found: Collection, chain: Chain, coverage: Coverage, subject: About) -> dict[str, Any]:
-    """The report as JSON; every table whole."""
+    """The report as JSON; tables with all rows that are kept (collection.MOST_ROWS, tally.MOST_NAMES, and so on)."""
     timeline = Timeline(found.hours)
     return {
         "about": subject.document(),
@@ -123,7 +123,7 @@ def document(found: Collection, chain: Chain, coverage: Coverage, subject: About
         "decisions": dict(found.decisions),
         "seen": dict(found.seen),
         "unseen": found.unseen,
-        "collected": found.collected.document(),
+        "collected": {**found.collected.document(), "says": dict(found.claims)},
         "timeline": [
             {"from": bar.start.isoformat(), **{kind: bar.counts[kind] for kind in (*KINDS, "denial")}}
             for bar in timeline.bars

@@ -40,14 +40,19 @@ class Tally:
 
     def ranges_text(self, most: int = 8) -> str:
         """For people: 3-5, 9, 12 and 40 more."""
-        shown = [str(a) if a == b else f"{a}-{b}" for a, b in self.ranges[:most]]
-        left = self.beyond + sum(b - a + 1 for a, b in self.ranges[most:])
-        return ", ".join(shown) + (f" and {left:,} more" if left else "")
+        return spans(self.ranges, self.beyond, most)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         document: dict[str, Any] = {"count": self.count, "first": self.first, "last": self.last}
         return {**document, "seq": self.ranges, "seq_beyond": self.beyond}
+
+
+def spans(ranges: list[list[int]], beyond: int, most: int | None = None, between: str = ", ") -> str:
+    """The first `most` ranges as text, and how many records lie in the others and `beyond` them."""
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
+    left = beyond + (sum(b - a + 1 for a, b in ranges[most:]) if most else 0)
+    return between.join(shown) + (f" and {left:,} more" if left else "")
 
 
 class Names:

@@ -134,6 +134,17 @@ def month(directory: Path, days: int = 21) -> Log:
     return log
 
 
+def claims(log: Log, uid: int = 1000) -> None:
+    """What a user may send of a log that this user writes: five records, none of which the host's hook wrote."""
+    at = {"log": "rootless", "uid": uid}
+    log.refused(name="theirs", image="localhost/theirs:1", **{"from": {**at, "seq": 0}})
+    log.decision("exempt", name="theirs", image="localhost/theirs:1", **{"from": {**at, "seq": 1}})
+    log.decision(name="theirs", image="localhost/theirs:1", mode="complain", policy="f" * 64, findings=[
+        {"code": "FH203", "text": ""}], **{"from": {**at, "seq": 2}})  # fmt: skip
+    log.add(event="outcome", seen="kernel", decided_by=0, **{"from": {**at, "seq": 3, "decided_by": 2}})
+    log.add(event="outcome", decision="refused", decided_by=0, **{"from": {**at, "seq": 4, "decided_by": 1}})
+
+
 def hostile(directory: Path) -> Log:
     """Every text that a stranger could choose, hostile; members of every wrong type; times and counts out of range."""
     log = Log(directory)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from audit.conftest import Bench
-from report.made_logs import Log, month
+from report.made_logs import Log, claims, month
 from support.sandbox import ROOT
 
 
@@ -169,6 +169,82 @@ def test_following_waits_for_a_log_that_is_not_there_yet(bench: Bench) -> None:
     assert [r["seq"] for r in follower.until(2)] == [0, 1]
     follower.process.send_signal(signal.SIGINT)
     assert follower.ended() == (0, "")
+
+
+def test_following_waits_for_a_log_whose_directory_is_not_there_yet(bench: Bench, tmp_path: Path) -> None:
+    follower = Following(bench, "--json", "--file", str(tmp_path / "later"))
+    time.sleep(1)
+    assert follower.process.poll() is None
+    log = Log(tmp_path / "later")
+    log.started()
+    assert [r["seq"] for r in follower.until(2)] == [0, 1]
+    follower.process.send_signal(signal.SIGINT)
+    assert follower.ended() == (0, "")
+
+
+def test_following_a_chain_that_does_not_hold_ends_with_exit_code_1_and_says_where(bench: Bench) -> None:
+    bench.append(4)
+    lines = bench.lines()
+    bench.file.write_bytes(b"".join([lines[0], *lines[2:]]))
+    follower = Following(bench, "--json")
+    follower.until(3)
+    follower.process.send_signal(signal.SIGINT)
+    code, said = follower.ended()
+    assert code == 1 and f"{bench.file.name}:2: " in said
+
+
+@pytest.mark.parametrize("options", [("log",), ("log", "summary"), ("log", "summary", "--by", "day")])
+def test_a_chain_that_does_not_hold_is_exit_code_1_and_a_line_that_says_where(
+    bench: Bench, options: tuple[str, ...]
+) -> None:
+    bench.append(4)
+    lines = bench.lines()
+    bench.file.write_bytes(b"".join([lines[0], *lines[2:]]))
+    done = bench(*options)
+    assert done.returncode == 1 and f"{bench.file.name}:2: " in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_no_lines_are_none(reviewed: Bench) -> None:
+    assert reviewed("log", "-n", "0", "--json", check=True).stdout == ""
+
+
+def test_a_time_without_a_zone_is_utc_and_days_are_of_the_zone_that_times_are_shown_in(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.refused(time="2026-11-01T23:30:00")
+    log.refused(time="2026-11-01T23:30:00Z")
+    bench.sandbox.setup = "export TZ=Asia/Tokyo"
+    assert bench("log", check=True).stdout.count("2026-11-02 08:30:00") == 2
+    said = bench("log", "summary", "--by", "day", check=True).stdout
+    assert "2026-11-02 08:30:00" in said and "2026-11-01" not in said
+    assert [group["key"] for group in bench.json("log", "summary", "--by", "day")["day"]] == ["2026-11-02"]
+    page = bench("report", check=True).stdout
+    assert "2026-11-01 23:30:00" in page and "2026-11-02 08" not in page and "2026-11-01 14:30" not in page
+
+
+def test_attack_a_user_who_says_that_the_host_refused_or_exempted_is_in_no_table_of_the_summary(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.started("host")
+    before = bench.json("log", "summary"), bench.json("log", "summary", "--by", "decision")
+    claims(log)
+    after = bench.json("log", "summary"), bench.json("log", "summary", "--by", "decision")
+    assert [each.pop("collected")["count"] for each in (*before, *after)] == [0, 0, 5, 5]
+    assert before == after
+    said = bench("log", "summary", check=True).stdout
+    assert "nothing was refused" in said and "5 records that users sent from their own logs are not counted" in said
+
+
+def test_a_users_image_in_a_denial_is_marked_as_the_users_word(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.denial("ptrace", owner=1000)
+    groups = bench.json("log", "summary", "--by", "image")["image"]
+    assert [group["key"] for group in groups] == ["localhost/hapi:8.8.0 (as uid 1000 says)"]
+
+
+def test_a_user_without_a_log_is_told_where_the_hosts_is(bench: Bench) -> None:
+    argv = ["setpriv", "--reuid", "65534", "--clear-groups", "env", "HOME=/nonexistent"]
+    for options, option in ((("log",), "--file"), (("log", "summary"), "--file"), (("report",), "--log")):
+        done = bench.sandbox.run([*argv, *bench.argv(*options)], env={"PYTHONPATH": str(ROOT)})
+        assert f"{option} /var/log/fhir-hook" in done.stderr.decode(), done
 
 
 def test_the_summary_says_refusals_who_runs_without_and_what_changed(reviewed: Bench) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from audit.conftest import Bench
 from fhir_hook.core.codes import CODES
+from fhir_hook.report.collection import MOST_CLAIMED, MOST_ROWS
+from fhir_hook.report.grouping import FURTHER
 from report.conftest import Browser, Page, colours
-from report.made_logs import Log, hostile, month
+from report.made_logs import Log, claims, hostile, month
 
 HEADINGS = ("Timeline", "What ran, under which profile and policy", "Refusals", "Denied calls", "Coverage", "Changes",
             "The log", "What this report can't show")  # fmt: skip
@@ -207,3 +209,53 @@ def test_denials_that_can_not_be_observed_are_told_apart_from_none(bench: Bench)
     assert document["unobservable"][0]["containers"] == ["fhir"]
     assert [(row["call"], row["count"]) for row in document["denials"]] == [("(others)", 12)]
     assert "can't be observed" in Page(bench("report", check=True).stdout).text
+
+
+def test_attack_a_user_who_says_that_the_host_refused_or_exempted_changes_no_figure_of_the_host(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.started("host", findings=[])
+    before = bench.json("report")
+    claims(log)
+    after = bench.json("report")
+    assert after["collected"]["count"] == 5
+    assert after["collected"]["says"] == {"refused": 2, "other": 1, "confined": 1}
+    for member in ("decisions", "seen", "unseen", "timeline", "complain", "refusals", "findings", "denials", "users"):
+        assert after[member] == before[member], member
+    assert after["changes"] == before["changes"] and after["about"]["policy"] == before["about"]["policy"]
+    rows = [*after["ran"], *after["without"]]
+    assert [row["image"] for row in rows if row not in before["ran"]] == ["localhost/theirs:1 (as uid 1000 says)"] * 2
+    text = Page(bench("report", check=True).stdout).text
+    assert "1 starts confined 0 starts refused 0 started without, by decision 0 calls denied" in text
+    assert "5 records were sent by users from their own logs: 1 confined, 1 other, 2 refused" in text
+
+
+def test_attack_a_user_with_many_images_takes_no_row_from_the_host(bench: Bench) -> None:
+    log = Log(bench.log)
+    at = {"log": "rootless", "uid": 1000}
+    for seq in range(MOST_ROWS + 1):
+        log.decision(image=f"localhost/theirs:{seq}", **{"from": {**at, "seq": seq}})
+    log.started(image="localhost/host:1")
+    rows = {row["image"]: row["count"] for row in bench.json("report")["ran"]}
+    assert len(rows) == MOST_CLAIMED + 2
+    assert rows["localhost/host:1"] == 1 and rows[FURTHER] == MOST_ROWS + 1 - MOST_CLAIMED
+
+
+def test_attack_root_among_the_senders_is_no_host_either(bench: Bench) -> None:
+    log = Log(bench.log)
+    claims(log, uid=0)
+    document = bench.json("report")
+    assert document["decisions"] == {} and document["refusals"] == []
+    named = {each["id"]: each for each in bench.json("report", "--for", "cis-docker")["safeguards"]}["5.22"]["records"]
+    assert [each["count"] for each in named] == [0] * len(named)
+
+
+def test_a_users_word_in_a_denial_and_in_what_can_not_be_observed_is_marked(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.denial("ptrace", owner=1000)
+    log.add(event="watch", what="unobservable", owner=1000, image={"names": ["localhost/theirs:1"]})
+    document = bench.json("report")
+    assert [row["image"] for row in document["denials"]] == ["localhost/hapi:8.8.0 (as uid 1000 says)"]
+    assert [row["image"] for row in document["unobservable"]] == ["localhost/theirs:1 (as uid 1000 says)"]
+    records = {each["kind"]: each["count"] for safeguard in bench.json("report", "--for", "hipaa")["safeguards"]
+               for each in safeguard["records"]}  # fmt: skip
+    assert records["denial"] == 0
