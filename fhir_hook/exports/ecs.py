@@ -116,6 +116,9 @@ def _own(record: Record, origin: str) -> dict[str, Any]:
     profiles = [shown for each in items(record, "profile")[:_MOST] if (shown := clean(text(each, "name")))]
     if len(profiles) > 1:
         found["profiles"] = profiles
+    sender = part(record, "from").get("uid")
+    if type(sender) is int:
+        found["sender"] = sender
     seccomp = part(record, "seccomp")
     for name in ("allowed_before", "allowed"):
         if type(seccomp.get(name)) is int:

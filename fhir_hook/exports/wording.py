@@ -34,9 +34,9 @@ _STARTS = {
 def meaning(record: Record) -> Meaning:
     """What a record is about."""
     kind, outcome, line = _meaning(record)
-    sender = part(record, "from").get("uid")
-    if type(sender) is int:
-        line = f"user {sender} says: {line}"
+    if "from" in record:  # a user may say so of anything: no alert
+        line = f"user {part(record, 'from').get('uid')} says: {line}"
+        kind, outcome = "start" if kind in ("start", "refusal") else "log", min(outcome, MINOR, key=int)
     why = [f"{text(each, 'code')} {text(each, 'text')}".strip() for each in items(record, "reasons")]
     return Meaning(kind, outcome, clean("; ".join([line, *why])) or line)
 

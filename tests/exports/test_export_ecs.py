@@ -9,7 +9,7 @@ import pytest
 
 from audit.conftest import Bench
 from exports.conftest import CONFINED, KINDS, add
-from fhir_hook.exports import ecs
+from fhir_hook.exports import ecs, fhir
 
 # elastic.co/guide/en/ecs/8.11: the allowed values, and the types of event that each category expects
 KIND = {"alert", "asset", "enrichment", "event", "metric", "state", "pipeline_error", "signal"}
@@ -75,6 +75,17 @@ def test_a_confined_container_is_told_as_it_was(full: Bench) -> None:
     assert document["rule"] == {"name": "hapi", "version": "1.0.0", "uuid": "cd" * 32, "ruleset": "ef" * 32}
     assert document["event"]["duration"] == 5_210_000 and document["event"]["sequence"] == 0
     assert document["fhir_hook"]["calls_allowed"] == 114 and document["fhir_hook"]["log"] == "test.example/log"
+
+
+def test_attack_a_user_who_says_that_the_host_refused_or_was_disabled_is_no_alert() -> None:
+    for record in KINDS:
+        claim = {**record, "time": "2026-11-21T10:00:00Z", "from": {"log": "rootless", "uid": 1000, "seq": 0}}
+        found = ecs.document(claim, "0" * 64)
+        assert found["event"]["kind"] == "event" and found["event"]["severity"] <= 2
+        assert found["message"].startswith("user 1000 says: ") and found["fhir_hook"]["sender"] == 1000
+        resource = fhir.audit_event(claim, "0" * 64)
+        assert resource["type"]["code"] != "110113" and resource["outcome"] in ("0", "4")
+        assert resource["outcomeDesc"].startswith("user 1000 says: ")
 
 
 def test_attack_a_registry_with_a_port_is_not_taken_for_a_tag() -> None:
