@@ -24,12 +24,14 @@ def container_of(spec: Spec, index: dict[str, Any], bundle: str = "") -> Contain
     Outside of all stores the annotations are taken for the image's labels, as umoci writes them
     (image-spec conversion.md): whoever wrote such a bundle could have left the hook out altogether.
     """
+    # Before anything that a mount of the user's may lead to: Docker and containerd have no run root.
+    found = _elsewhere(spec, bundle)
+    if found is not None:
+        return found
     where = _place(spec)
     if where is None:
-        return _elsewhere(spec, bundle) or Container(image=labelled(spec.annotations), source="annotations")
+        return Container(image=labelled(spec.annotations), source="annotations")
     container = storage.identify(where, _run_roots(spec, where.driver))
-    if container.undetermined:
-        return _elsewhere(spec, bundle) or container
     if container.image is not None and decide.wants_names(index):
         storage.describe(where, container.image)
     return container
@@ -93,7 +95,10 @@ def _place(spec: Spec) -> storage.Place | None:
 
 
 def _run_roots(spec: Spec, driver: str) -> list[str]:
-    """Candidates for the engine's run root: RUNROOT/overlay-containers/ID/userdata is where it mounts files from."""
+    """Candidates for the engine's run root: RUNROOT/overlay-containers/ID/userdata is where it mounts files from.
+
+    Whoever starts the container chooses mounts, too: none of them is trusted for its place in config.json.
+    """
     roots = []
     marker = f"/{driver}{_USERDATA}"
     for source in spec.mount_sources:

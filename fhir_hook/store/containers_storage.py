@@ -128,20 +128,50 @@ def describe(where: Place, image: Image) -> None:
 
 
 def _find_container(where: Place, run_roots: list[str], key: str, value: str) -> dict[str, Any] | None:
-    """The entry of the container whose `key` is `value`, in the graph root or in a transient store's run root."""
-    read = 0
-    for root in (where.graph, *run_roots):
-        for name in ("containers.json", "volatile-containers.json"):
-            try:
-                entry = _find_entry(f"{root}/{where.driver}-containers/{name}", key, value)
-            except FileNotFoundError:
-                continue
-            read += 1
-            if entry is not None:
-                return entry
-    if not read:
+    """The entry of the container whose `key` is `value`, in the graph root or in a transient store's run root.
+
+    Raises StoreError when two run roots tell different images: one of them is somebody's own.
+    """
+    directory = f"{where.graph}/{where.driver}-containers"
+    lists, entry = _listed(directory, key, value)
+    if entry is not None:
+        return entry
+    if run_roots and not _exists(directory):
+        run_roots = []  # what has no containers in its graph root is no containers/storage
+    for root in run_roots:
+        if not _is_own(f"{root}/{where.driver}-containers"):
+            continue
+        read, other = _listed(f"{root}/{where.driver}-containers", key, value)
+        lists += read
+        if entry is not None and other is not None and _string(entry, "image") != _string(other, "image"):
+            raise StoreError(f"two run roots tell different images of the {key} {value[:12]}")
+        entry = entry or other
+    if not lists:
         raise StoreError(f"{where.driver}-containers has no containers.json")
-    return None
+    return entry
+
+
+def _listed(directory: str, key: str, value: str) -> tuple[int, dict[str, Any] | None]:
+    """How many lists of containers there are in `directory`, and the entry that one of them has."""
+    read = 0
+    for name in ("containers.json", "volatile-containers.json"):
+        try:
+            entry = _find_entry(f"{directory}/{name}", key, value)
+        except FileNotFoundError:
+            continue
+        read += 1
+        if entry is not None:
+            return read, entry
+    return read, None
+
+
+def _is_own(directory: str) -> bool:
+    """Whether a run root's directory is this user's, as the engine makes it, and nobody else can write there."""
+    try:
+        status = posix.stat(directory)
+    except (OSError, ValueError):
+        return False
+    return status.st_uid == posix.geteuid() and not status.st_mode & 0o022
 
 
 def _find_entry(path: str, key: str, value: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -53,6 +54,20 @@ def test_privileged_unconfined_and_labels_of_the_user_loosen_nothing(docker: Doc
     ):
         output = docker.run(FHIR, "status", options=("--rm", *options)).stdout
         assert confined(parse_status(output)), (options, output)
+
+
+def test_attack_a_mount_of_the_users_that_looks_like_a_run_root_of_podman(docker: Docker, host: Host) -> None:
+    store = host.directory() / "overlay2-containers"
+    (store / "x").mkdir(parents=True)
+    words = ("create", "--runtime", "fhir-runc", "--network", "none", "-v", f"{store}/x:/x", FHIR, "sleeper")
+    id = docker.docker(*words, check=True).stdout.strip()
+    layer = docker.inspect(id, "{{.GraphDriver.Data.MergedDir}}").split("/")[-2]
+    forged = [{"id": "a" * 64, "layer": layer}]
+    (store / "containers.json").write_text(json.dumps(forged, separators=(",", ":")))
+    with watching(host) as records:
+        docker.docker("start", id, check=True)
+    assert confined(proc_status(docker.pid(id)))
+    assert only(records, event="decision")["image"]["source"] == "docker"
 
 
 def test_a_label_of_the_user_does_not_make_a_container_fhir(docker: Docker, host: Host) -> None:

@@ -100,6 +100,36 @@ def test_a_container_of_a_transient_store_is_found_below_the_run_root(store: Sto
     assert store.identify([mount]).image.labels == LABELS
 
 
+@pytest.mark.parametrize("forged_first", [True, False])
+def test_attack_a_mount_leads_to_a_forged_run_root_of_a_transient_store(
+    store: Store, tmp_path: Path, forged_first: bool
+) -> None:
+    (store.containers / "containers.json").unlink()
+    mounts = []
+    for name, image in (("forged", ""), ("run", IMAGE)):
+        store.write([store.entry(image=image)], directory=tmp_path / name / "overlay-containers")
+        mounts.append(f"{tmp_path}/{name}/overlay-containers/{CONTAINER}/userdata/hosts")
+    seen = store.identify(mounts if forged_first else mounts[::-1])
+    assert seen.image is None and "different images" in seen.undetermined
+
+
+def test_attack_a_run_root_that_another_user_can_write_is_not_looked_at(store: Store, tmp_path: Path) -> None:
+    (store.containers / "containers.json").unlink()
+    for number, spoil in enumerate((lambda path: path.chmod(0o777), lambda path: os.chown(path, 1234, 1234))):
+        run = tmp_path / f"run{number}"
+        store.write([store.entry(image="")], directory=run / "overlay-containers")
+        spoil(run / "overlay-containers")
+        assert store.identify([f"{run}/overlay-containers/x"]).undetermined
+
+
+def test_attack_a_run_root_for_a_graph_that_has_no_containers(store: Store, tmp_path: Path) -> None:
+    """As Docker's: its root file systems lie as those of containers/storage, its containers do not."""
+    store.containers.rename(tmp_path / "away")
+    run = tmp_path / "run"
+    store.write([store.entry(image="")], directory=run / "overlay-containers")
+    assert store.identify([f"{run}/overlay-containers/x"]).undetermined
+
+
 def test_an_image_of_an_additional_store_is_found_through_storage_conf(store: Store, tmp_path: Path) -> None:
     from fhir_hook.store import image_stores
 
