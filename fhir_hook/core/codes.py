@@ -121,6 +121,11 @@ CODES = {
         "what the container is denied can't be observed",
         "see docs/denials.md; 'fhir-hook profile test' shows what a profile denies",
     ),
+    "FH214": Code(
+        "labels-of-container",
+        "labels that the engine keeps of the container identified it, not those of its image",
+        "start it anew from its image",
+    ),
     "FH301": Code("store-unreadable", "the image store can't be read", "repair it (podman system check)"),
     "FH302": Code("config-unreadable", "config.json can't be read", "repair config.json"),
     "FH303": Code("selectors-unreadable", "no selectors could be read", "run 'fhir-hook policy compile'"),

@@ -69,7 +69,21 @@ def wants_names(index: dict[str, Any]) -> bool:
 
 
 def decide(container: Container, index: dict[str, Any]) -> Decision:
-    """Return the decision for a container under the policy's `index` (store.policy.Index.document)."""
+    """Return the decision for a container under the policy's `index` (store.policy.Index.document).
+
+    What the engine keeps of the container's labels counts only where its image says nothing, or can't be read.
+    """
+    result = _of_image(container, index)
+    if not container.claims or result.is_fhir or result.decision == REFUSED:
+        return result
+    claimed = _match(Image("", container.claims), index)
+    if not claimed.is_fhir:
+        return result
+    claimed.findings.append(("FH214", container.undetermined or "the image has no such label"))
+    return claimed
+
+
+def _of_image(container: Container, index: dict[str, Any]) -> Decision:
     settings = index["settings"]
     if container.undetermined:
         result = Decision(UNDETERMINED)

@@ -26,10 +26,11 @@ class Container:
     """What is known of the container that starts: ids for the record, and the image it was made from.
 
     `image` is None when the root file system belongs to no image; `undetermined` then says why it can't be
-    known, or is "" when it is certain that there is none. `builder` is set for Buildah's working containers.
+    known, or is "" when it is certain that there is none. `builder` is set for Buildah's working containers. `claims`
+    are labels that an engine took from the image and from the user: they can make a container FHIR, and nothing else.
     """
 
-    __slots__ = ("id", "name", "image", "builder", "undetermined", "source")
+    __slots__ = ("id", "name", "image", "builder", "undetermined", "source", "claims")
 
     def __init__(
         self,
@@ -46,3 +47,4 @@ class Container:
         self.builder = builder
         self.undetermined = undetermined
         self.source = source
+        self.claims: dict[str, str] = {}

@@ -13,7 +13,7 @@ from fhir_hook.core import decide, jsonio, paths, record
 from fhir_hook.core.decide import Decision
 from fhir_hook.core.image import PROFILE_LABEL, Container, Image
 from fhir_hook.core.selector import binding_matches, labels_match
-from fhir_hook.core.spec import Spec, SpecError, parse
+from fhir_hook.core.spec import MAX_CONFIG, Spec, SpecError, parse
 from fhir_hook.hook import identify, main, native, planning
 from fhir_hook.hook.state import State
 from fhir_hook.store import containers_storage as storage
@@ -123,7 +123,7 @@ def precreate(data: bytes, error: Exception) -> bytes:
 def prestart(state: State, error: Exception) -> int:
     """As `precreate`, for a container whose process exists already: the exit code."""
     try:
-        config = _config(files.read(f"{state.bundle}/config.json", 256 << 20))
+        config = _config(files.read(f"{state.bundle}/config.json", MAX_CONFIG))
     except (OSError, files.FileError):
         config = None
     container, decision = _decide(config, state.id, state.annotations, error)
@@ -162,7 +162,8 @@ def _decide(
     if sources.hide or names.by_policy():
         names.hide(container)
     image = container.image
-    if image is not None and sources.identify(image):
+    claimed = identify.labelled(container.claims) if container.claims else None
+    if any(sources.identify(each) for each in (image, claimed) if each is not None):
         return container, Decision(decide.CONFINED, {"by": "fallback"}).refuse(code, text)
     if not container.undetermined and (image is None or sources.complete):
         return container, Decision(decide.IGNORED)
@@ -186,11 +187,13 @@ def _container(config: Spec | None, id: str, annotations: dict[str, str], bundle
 
     The annotations that the runtime made of it can then still tell that it is FHIR, but not that it is not.
     """
+    claims: dict[str, str] = {}
     if config is not None:
         try:
             container = identify.container_of(config, {"bindings": [1]}, bundle)
             if not container.undetermined:
                 return container
+            claims = container.claims
         except SpecError:
             pass
     for graph in _usual_graph_roots() if storage.is_id(id) else ():
@@ -199,7 +202,9 @@ def _container(config: Spec | None, id: str, annotations: dict[str, str], bundle
             storage.describe(storage.Place(graph, "overlay", ""), container.image)
             return container
     image = identify.labelled(annotations) if annotations else None
-    return Container(id=id, image=image, undetermined="its config.json or image store can't be read")
+    container = Container(id=id, image=image, undetermined="its config.json or image store can't be read")
+    container.claims = claims
+    return container
 
 
 def _usual_graph_roots() -> list[str]:

@@ -25,7 +25,7 @@ def container_of(spec: Spec, index: dict[str, Any], bundle: str = "") -> Contain
     (image-spec conversion.md): whoever wrote such a bundle could have left the hook out altogether.
     """
     # Before anything that a mount of the user's may lead to: Docker and containerd have no run root.
-    found = _elsewhere(spec, bundle)
+    found = _elsewhere(spec, bundle, decide.wants_names(index))
     if found is not None:
         return found
     where = _place(spec)
@@ -37,7 +37,7 @@ def container_of(spec: Spec, index: dict[str, Any], bundle: str = "") -> Contain
     return container
 
 
-def _elsewhere(spec: Spec, bundle: str) -> Container | None:
+def _elsewhere(spec: Spec, bundle: str, names: bool) -> Container | None:
     found = None
     if bundle and spec.root_path.startswith("/"):
         from fhir_hook.store import docker_store
@@ -46,7 +46,7 @@ def _elsewhere(spec: Spec, bundle: str) -> Container | None:
     if found is None and _TASKS in bundle:
         from fhir_hook.store import containerd_store
 
-        found = containerd_store.identify(spec, bundle)
+        found = containerd_store.identify(spec, bundle, names)
     return found
 
 

@@ -11,6 +11,11 @@ import posix
 
 from fhir_hook.store import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _BRANCH, _LEAF, _BUCKET = 1, 2, 1
 _HEADER = _ELEMENT = _BUCKET_HEADER = 16
@@ -18,6 +23,7 @@ _META = 64
 _MOST_PAGE = 64 << 20
 _DEEPEST = 40
 _TRIES = 50
+_MOST_NAMES = 100_000
 
 
 class BoltError(Exception):
@@ -29,12 +35,26 @@ def value(path: str, *keys: str) -> bytes | None:
 
     Raises BoltError, FileError or OSError.
     """
+    found: bytes | None = _read(path, lambda snapshot: snapshot.value([key.encode() for key in keys]))
+    return found
+
+
+def names(path: str, *keys: str) -> list[str]:
+    """The keys of the bucket below nested buckets, `keys` being their names; empty where there is none.
+
+    Raises as `value`.
+    """
+    found: list[str] = _read(path, lambda snapshot: snapshot.names([key.encode() for key in keys]))
+    return found
+
+
+def _read(path: str, wanted: Callable[[_Snapshot], Any]) -> Any:
     fd, _ = files.open_regular(path)
     try:
         for _ in range(_TRIES):
             meta = _newest(fd, path)
             try:
-                found = _Snapshot(fd, meta).value([key.encode() for key in keys])
+                found = wanted(_Snapshot(fd, meta))
             except (IndexError, ValueError, BoltError):
                 if _newest(fd, path) == meta:
                     raise BoltError(f"{path} is damaged") from None
@@ -89,8 +109,21 @@ class _Snapshot:
         _, self.size, self.root = meta
 
     def value(self, keys: list[bytes]) -> bytes | None:
+        page = self._bucket(keys[:-1])
+        found = self._find(page, keys[-1]) if page is not None else None
+        return found[1] if found is not None and not found[0] & _BUCKET else None
+
+    def names(self, keys: list[bytes]) -> list[str]:
+        page = self._bucket(keys)
+        found: list[bytes] = []
+        if page is not None:
+            self._walk(page, _DEEPEST, found)
+        return [name.decode("utf-8", "replace") for name in found]
+
+    def _bucket(self, keys: list[bytes]) -> bytes | None:
+        """The root page of the bucket below these; None where one of them is missing."""
         page = self._page(self.root)
-        for key in keys[:-1]:
+        for key in keys:
             found = self._find(page, key)
             if found is None:
                 return None
@@ -99,8 +132,18 @@ class _Snapshot:
                 return None
             root = _int(bucket, 0, 8)
             page = self._page(root) if root else bucket[_BUCKET_HEADER:]
-        found = self._find(page, keys[-1])
-        return found[1] if found is not None and not found[0] & _BUCKET else None
+        return page
+
+    def _walk(self, page: bytes, depth: int, found: list[bytes]) -> None:
+        flags, count = _int(page, 8, 2), _int(page, 10, 2)
+        if not flags & (_LEAF | _BRANCH) or not depth or len(found) + count > _MOST_NAMES:
+            raise BoltError("a bucket is no tree that ends")
+        for at in range(_HEADER, _HEADER + count * _ELEMENT, _ELEMENT):
+            if flags & _LEAF:
+                start = at + _int(page, at + 4, 4)
+                found.append(page[start : start + _int(page, at + 8, 4)])
+            else:
+                self._walk(self._page(_int(page, at + 8, 8)), depth - 1, found)
 
     def _page(self, number: int) -> bytes:
         head = posix.pread(self.fd, _HEADER, number * self.size)

@@ -30,18 +30,41 @@ def image(stores: list[str], digest: str) -> Image:
 
     Raises StoreError, FileError, JsonError or OSError when a blob is missing, damaged or of another form.
     """
+    id, document = config(stores, digest)
+    found = Image(id, storage.labels_of(document))
+    found.digest = "" if digest == f"sha256:{id}" else digest
+    return found
+
+
+def config(stores: list[str], digest: str) -> tuple[str, dict[str, Any]]:
+    """The id (64 hexadecimal digits) and the config of the image of this `digest`; raises as `image`."""
     found = digest
     for _ in range(_MOST_INDEXES):
         document = _blob(stores, found)
-        manifests, config = document.get("manifests"), document.get("config")
+        manifests, descriptor = document.get("manifests"), document.get("config")
         if isinstance(manifests, list):
             found = _digest(_of_this_machine(manifests))
-        elif isinstance(config, dict) and isinstance(config.get("digest"), str):
-            id = _digest(config)
-            return Image(id.removeprefix("sha256:"), storage.labels_of(_blob(stores, id)), digest=digest)
+        elif isinstance(descriptor, dict) and isinstance(descriptor.get("digest"), str):
+            id = _digest(descriptor)
+            return id.removeprefix("sha256:"), _blob(stores, id)
         else:
-            return Image(found.removeprefix("sha256:"), storage.labels_of(document))
+            return found.removeprefix("sha256:"), document
     raise StoreError("its index leads to nothing but indexes")
+
+
+def chain_id(document: dict[str, Any]) -> str:
+    """The chain id of the layers that an image's config lists (image-spec config.md), "" for none.
+
+    Raises StoreError when it lists none rightly.
+    """
+    layers = document.get("rootfs")
+    listed = layers.get("diff_ids") if isinstance(layers, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise StoreError("its config lists no layers")
+    chain = ""
+    for one in listed:
+        chain = f"sha256:{sha256_hex(f'{chain} {one}'.encode())}" if chain else one
+    return chain
 
 
 def _of_this_machine(manifests: list[Any]) -> Any:

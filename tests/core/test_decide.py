@@ -204,3 +204,30 @@ def test_what_identified_the_image_is_kept_for_the_record() -> None:
 def test_only_a_policy_with_bindings_needs_the_images_names() -> None:
     assert not decide.wants_names(index())
     assert decide.wants_names({**index(), "bindings": [BIND]})
+
+
+@pytest.mark.parametrize(
+    ("image", "unknown", "claims", "settings", "decision", "profiles"),
+    [
+        ({"a": "b"}, "", HAPI, {}, "confined", ("hapi",)),
+        (None, "its image is gone", HAPI, {}, "confined", ("hapi",)),
+        (None, "its image is gone", {"a": "b"}, {}, "undetermined", ()),
+        (None, "its image is gone", HAPI, {"undetermined": "refuse"}, "refused", ()),
+        (HAPI, "", {LABEL: "fhir-jvm"}, {}, "confined", ("hapi",)),
+        ({LABEL: "locked"}, "", HAPI, {}, "refused", ()),
+    ],
+)
+def test_labels_that_an_engine_keeps_make_fhir_what_its_image_does_not_and_loosen_nothing(
+    image: dict[str, str] | None,
+    unknown: str,
+    claims: dict[str, str],
+    settings: dict[str, str],
+    decision: str,
+    profiles: tuple[str, ...],
+) -> None:
+    what = container(image, undetermined=unknown)
+    what.claims = claims
+    result = decide.decide(what, index(**settings))
+    assert (result.decision, result.profiles) == (decision, profiles)
+    by_claims = decision == "confined" and image != HAPI
+    assert ("FH214" in [code for code, _ in result.findings]) is by_claims

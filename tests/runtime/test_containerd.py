@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from fhir_hook.store import bolt
+from fhir_hook.core.spec import Spec
+from fhir_hook.store import bolt, containerd_store
 from host.machine import Host, Result, parse_status
 from system.support import confined, only, watching
 
 SHIM = "/usr/libexec/fhir-hook/fhir-runc"
 SOCKET = "/run/test-containerd/socket"
 PLAIN, FHIR = "localhost/probe:plain", "localhost/probe:hapi"
+OTHER_LAYERS = "localhost/probe:hostile-files"  # a FHIR image
 
 
 class Containerd:
@@ -45,7 +47,7 @@ class Containerd:
         while self.ctr("version").returncode != 0:
             assert time.monotonic() < end and self.process.poll() is None, (top / "log").read_text()[-3000:]
             time.sleep(0.05)
-        for tag in ("probe:plain", "probe:hapi"):
+        for tag in ("probe:plain", "probe:hapi", "probe:hostile-files"):
             self.ctr("images", "import", host.images.archive(tag), check=True)
 
     def ctr(self, *words: str | Path, **more: bool) -> Result:
@@ -111,7 +113,8 @@ def test_exec_is_confined_too(containerd: Containerd) -> None:
 
 def test_an_image_that_is_gone_makes_it_undetermined_and_it_starts(containerd: Containerd, host: Host) -> None:
     containerd.ctr("images", "tag", FHIR, "localhost/probe:gone", check=True)
-    assert containerd.run("localhost/probe:gone", "gone", "/bin/sleeper", options=("-d",)).returncode == 0
+    options = ("-d", "--label", "org.opencontainers.image.source=")
+    assert containerd.run("localhost/probe:gone", "gone", "/bin/sleeper", options=options).returncode == 0
     containerd.ctr("tasks", "rm", "-f", "gone", check=True)
     containerd.ctr("images", "rm", "localhost/probe:gone", check=True)
     try:
@@ -122,6 +125,78 @@ def test_an_image_that_is_gone_makes_it_undetermined_and_it_starts(containerd: C
         containerd.ctr("containers", "rm", "gone")
     assert [r["decision"] for r in records] == ["undetermined"]
     assert "is not there any more" in records[0]["reasons"][0]["text"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_attack_the_images_name_is_given_to_another_between_create_and_start(
+    containerd: Containerd, host: Host, labelled: bool
+) -> None:
+    """With labels of its container only they tell, without them only the layers, which the two images do not share."""
+    name, id = "localhost/probe:moving", f"moving{labelled}"
+    containerd.ctr("images", "tag", "--force", OTHER_LAYERS, name, check=True)
+    source = "https://github.com/hapifhir/hapi-fhir-jpaserver-starter"
+    hidden = () if labelled else ("--label", "org.opencontainers.image.source=")
+    assert confined(parse_status(containerd.run(name, id, "/bin/status", options=hidden).stdout))
+    containerd.ctr("tasks", "rm", "-f", id)
+    labels = ("v1", "default", "containers", id, "labels", "org.opencontainers.image.source")
+    assert bolt.value(str(containerd.metadata), *labels) == (source.encode() if labelled else None)
+    containerd.ctr("images", "tag", "--force", PLAIN, name, check=True)
+    with watching(host) as records:
+        done = containerd.ctr("tasks", "start", id)
+    containerd.ctr("containers", "rm", id)
+    decided = only(records, event="decision")
+    if labelled:
+        assert confined(parse_status(done.stdout)), done
+        assert decided["decision"] == "confined" and "FH214" in [one["code"] for one in decided["findings"]]
+    else:
+        assert decided["decision"] == "undetermined" and "other layers" in decided["reasons"][0]["text"]
+
+
+def test_attack_the_images_name_is_given_to_one_with_the_same_layers(containerd: Containerd, host: Host) -> None:
+    name = "localhost/probe:relabelled"
+    containerd.ctr("images", "tag", FHIR, name, check=True)
+    containerd.run(name, "relabelled", "/bin/status")
+    containerd.ctr("tasks", "rm", "-f", "relabelled")
+    containerd.ctr("images", "tag", "--force", PLAIN, name, check=True)
+    with watching(host) as records:
+        done = containerd.ctr("tasks", "start", "relabelled")
+    containerd.ctr("containers", "rm", "relabelled")
+    assert confined(parse_status(done.stdout)) and only(records, event="decision")["decision"] == "confined"
+
+
+def test_a_container_of_a_directory_has_no_image_and_leaves_no_record(containerd: Containerd, host: Host) -> None:
+    root = host.bundle("probe:plain", ["/bin/status"]) / "rootfs"
+    with watching(host) as records:
+        done = containerd.run(str(root), "directory", "/bin/status", options=("--rm", "--rootfs"))
+    assert done.returncode == 0 and not records, done
+
+
+def test_a_snapshot_for_a_user_namespace_lies_on_the_layers_of_its_image(containerd: Containerd) -> None:
+    """Read as a shim would: ctr hands no --runc-binary on together with --uidmap."""
+    options = ("--rm=false", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
+    containerd.ctr("run", *options, FHIR, "mapped", "/bin/status", check=True)
+    bundle = containerd.root.parent / f"{containerd_store.TASKS}/default/mapped"
+    bundle.mkdir(parents=True)
+    (bundle / "work").symlink_to(containerd.root / f"{containerd_store.TASKS}/default/mapped")
+    seen = containerd_store.identify(Spec({}), str(bundle))
+    containerd.ctr("containers", "rm", "mapped", check=True)
+    parent = bolt.value(str(containerd.metadata), "v1", "default", "containers", "mapped", "snapshotKey")
+    assert parent is None and seen is not None and seen.image is not None, seen and seen.undetermined
+    assert seen.image.names == (FHIR,)
+
+
+def test_attack_a_second_name_evades_a_binding_by_name(containerd: Containerd, host: Host) -> None:
+    containerd.ctr("images", "tag", PLAIN, "localhost/other:1", check=True)
+    binding = Path("/etc/fhir-hook/config.d/bind.toml")
+    binding.write_text(f'[[bind]]\nimage = "{PLAIN}"\nprofile = "fhir-jvm"\n')
+    try:
+        host.run(["fhir-hook", "policy", "compile"], check=True)
+        done = containerd.run("localhost/other:1", "named", "/bin/status", options=("--rm",))
+    finally:
+        binding.unlink()
+        host.run(["fhir-hook", "policy", "compile"], check=True)
+        containerd.ctr("images", "rm", "localhost/other:1", check=True)
+    assert parse_status(done.stdout)["Seccomp"] == "2", done
 
 
 def test_metadata_is_read_rightly_while_containerd_writes_it(containerd: Containerd) -> None:
