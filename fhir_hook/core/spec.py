@@ -138,7 +138,9 @@ def _case_variants(value: Any, known: dict[str, Any]) -> Iterator[str]:
     """Keys that are not `known` and that Go takes for one that is (it folds case as Unicode: \u017f is s)."""
     if isinstance(value, list):
         for item in value:
-            yield from _case_variants(item, known)
+            # A list in a list is nothing that a runtime reads, and could be nested deeper than this can call itself.
+            if not isinstance(item, list):
+                yield from _case_variants(item, known)
     if not isinstance(value, dict):
         return
     for key, inner in value.items():

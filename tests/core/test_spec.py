@@ -118,3 +118,8 @@ def test_attack_a_config_that_go_and_others_read_differently_is_ambiguous(text: 
 )
 def test_keys_that_mean_nothing_to_a_runtime_make_nothing_ambiguous(text: str) -> None:
     assert not spec.parse(text.encode()).ambiguous
+
+
+@pytest.mark.parametrize("member", ['{"linux":{"seccomp":{"syscalls":%s}}}', '{"linux":%s}', '{"process":{"user":%s}}'])
+def test_attack_lists_nested_in_lists_deeper_than_python_calls_itself(member: str) -> None:
+    assert not spec.parse((member % ("[" * 3000 + "]" * 3000)).encode()).ambiguous
