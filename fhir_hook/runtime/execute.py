@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_SAVED = 256 << 20
 MAX_PROCESS = 64 << 20
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+_FOLDED = frozenset(("capabilities", "nonewprivileges", *_SETS))
 
 
 class _Held:
@@ -92,14 +93,22 @@ def _tighten(path: str, held: _Held) -> None:
     path = create.absolute(path)
     data, status = create.read(path, MAX_PROCESS)
     process = jsonio.parse(data, MAX_PROCESS)
-    asked = process.get("capabilities") or {}
-    left = {name: [one for one in asked.get(name) or () if one in held.sets[name]] for name in _SETS}
-    edited = {**process, "capabilities": {**asked, **left}, "noNewPrivileges": True}
-    for key in (*edited, *asked):
-        if key not in ("capabilities", "noNewPrivileges", *_SETS) and key.lower() in _FOLDED:
+    edited = {**process, "noNewPrivileges": True}
+    asked = process.get("capabilities")
+    if asked is not None:  # without it a process gets what the runtime saved of the container, which is reduced
+        edited["capabilities"] = {**asked, **{name: _left(asked.get(name), held.sets[name]) for name in _SETS}}
+    for key in (*edited, *(asked or ())):
+        # As Go folds case: \u017f is s.
+        if key not in ("capabilities", "noNewPrivileges", *_SETS) and key.casefold() in _FOLDED:
             raise ValueError(f"two parsers may read {key!r} differently")
     if edited != process:
         create.replace(path, jsonio.text(edited).encode("ascii"), status)
 
 
-_FOLDED = ("capabilities", "nonewprivileges", *_SETS)
+def _left(asked: Any, held: frozenset[str]) -> list[str]:
+    """What of a set of capabilities stays; raises ValueError when it is no list of names."""
+    if asked is None:
+        return []
+    if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
+        raise ValueError("a set of capabilities is no list of names")
+    return [one for one in asked if one in held]
