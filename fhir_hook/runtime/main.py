@@ -22,6 +22,7 @@ def main(argv: list[str]) -> NoReturn:
     kind = argv[0].rpartition("/")[2].removeprefix("fhir-")
     kind = kind if kind in (arguments.RUNC, arguments.CRUN) else arguments.RUNC
     call = arguments.parse(kind, argv[1:])
+    code = 1
     try:
         path = real.find(kind, argv[0])
         if call.verb in arguments.EDITED:
@@ -36,15 +37,24 @@ def main(argv: list[str]) -> NoReturn:
             refused = ""
         if not refused:
             real.become(path, argv)
-        code = 1
     except real.RealError as error:
         refused, code = f"fhir-hook: {error}", 127
     except OSError as error:
         refused, code = f"fhir-hook: the real runtime can't be executed: {error}", 127
-    from fhir_hook.runtime import refusal
-
-    refusal.tell(call, refused)
+    except Exception as error:  # noqa: BLE001 - whether it is FHIR is not known: nothing may start past the decision
+        refused = f"fhir-hook itself failed ({type(error).__name__}: {error}): install the package again. FH113"
+    _tell(call, refused)
     posix._exit(code)
+
+
+def _tell(call: arguments.Call, line: str) -> None:
+    try:
+        from fhir_hook.runtime import refusal
+
+        refusal.tell(call, line)
+    except Exception:  # noqa: BLE001 - what the refusal needs is broken, too
+        sys.stderr.write(f"{ascii(line)[1:-1]}\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":
