@@ -105,7 +105,10 @@ def _write(path: str, data: bytes, status: posix.stat_result, container: Contain
 
 
 def replace(path: str, data: bytes, status: posix.stat_result) -> None:
-    """Put `data` in the place of a file that had this `status`: its mode, and its owner where that is another one."""
+    """Put `data` in the place of a file that had this `status`: its mode, and its owner where that is another one.
+
+    It is not durable: a container does not outlive a power cut, and its engine writes its files anew.
+    """
     own = (posix.geteuid(), posix.getegid())
     owner = (status.st_uid, status.st_gid)
-    files.replace(path, data, status.st_mode & 0o777, owner if owner != own else None)
+    files.replace(path, data, status.st_mode & 0o777, owner if owner != own else None, durable=False)

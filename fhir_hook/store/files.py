@@ -108,10 +108,13 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[posix.write(fd, view) :]
 
 
-def replace(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+def replace(
+    path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None, durable: bool = True
+) -> None:
     """Put `data` at `path` so that a reader or a power cut sees the old content or the new, never a mixture.
 
-    `owner` is (uid, gid) where the file is not to belong to this process's user.
+    `owner` is (uid, gid) where the file is not to belong to this process's user. What nobody wants after a power cut
+    need not be `durable`.
     """
     directory = path.rpartition("/")[0] or "/"
     temporary = f"{path}.{posix.getpid()}{TEMPORARY}"
@@ -121,14 +124,16 @@ def replace(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | 
             posix.fchown(fd, *owner)
         posix.fchmod(fd, mode)
         write_all(fd, data)
-        posix.fsync(fd)
+        if durable:
+            posix.fsync(fd)
         posix.rename(temporary, path)
     except BaseException:
         posix.unlink(temporary)
         raise
     finally:
         posix.close(fd)
-    sync_directory(directory)
+    if durable:
+        sync_directory(directory)
 
 
 def sync_directory(path: str) -> None:

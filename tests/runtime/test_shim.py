@@ -357,6 +357,63 @@ def test_a_disk_that_takes_no_config_refuses_fhir_and_nothing_else(
         assert codes(only(records, event="outcome")) == ["FH115"]
 
 
+@pytest.mark.parametrize("process", ["no capabilities", "null", "a folded key", "a string", "numbers"])
+def test_attack_exec_with_a_process_file_of_an_odd_form_brings_no_capability_back(
+    host: Host, runtime: str, bundle: Callable[..., Path], process: str
+) -> None:
+    id, made = f"shim-{runtime}", bundle(FHIR, "/bin/sleeper")
+    running = subprocess.Popen([shim(runtime), "run", "--bundle", str(made), id], stdout=subprocess.DEVNULL)
+    wait_until(lambda: "running" in host.run([shim(runtime), "state", id]).stdout, "the container")
+    spec = {**json.loads((made / "config.json").read_text())["process"], "args": ["/bin/status"]}
+    spec.pop("capabilities")
+    more: dict[str, object] = {
+        "no capabilities": {},
+        "null": {"capabilities": None},
+        "a folded key": {"capabilitie\u017f": {"bounding": ["CAP_KILL"]}, "capabilities": {}},
+        "a string": {"capabilities": {"bounding": "CAP_KILL"}},
+        "numbers": {"capabilities": {"bounding": [5]}},
+    }[process]  # type: ignore[assignment]
+    file = made.parent / "process.json"
+    file.write_text(json.dumps({**spec, **more}))
+    done = host.run([shim(runtime), "exec", "--process", file, id])
+    host.run([shim(runtime), "kill", id, "KILL"], check=True)
+    running.wait(20)
+    if process in ("no capabilities", "null"):
+        assert confined(parse_status(done.stdout)), done
+        assert "capabilities" not in json.loads(file.read_text()) or process == "null"
+    else:
+        assert done.returncode == 1 and "FH115" in done.stderr and "Uid" not in done.stdout
+
+
+@pytest.mark.parametrize("broken", ["runtime", "hook", "core/jsonio.py", "runtime/create.py"])
+def test_a_broken_package_creates_nothing_and_says_so_in_one_line(
+    host: Host, runtime: str, bundle: Callable[..., Path], broken: str
+) -> None:
+    made = bundle(FHIR, "/bin/status")
+    [package] = Path("/usr/lib/fhir-hook").glob("*/fhir_hook")
+    empty = host.directory()
+    (empty / "nothing").touch()
+    over = empty / "nothing" if broken.endswith(".py") else empty
+    log = made.parent / "log"
+    words = f"{shim(runtime)} --log {log} run --bundle {made} shim-{runtime}"
+    done = host.run(["unshare", "-m", "sh", "-c", f"mount --bind {over} {package / broken} && exec {words}"])
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "Uid" not in done.stdout
+    [line] = set(done.stderr.splitlines())  # twice, where the file of --log can't be written for the same reason
+    assert "install the package again" in line
+
+
+def test_a_config_nested_in_a_list_of_lists_is_the_runtimes_own_error(
+    host: Host, runtime: str, bundle: Callable[..., Path]
+) -> None:
+    made = bundle(PLAIN, "/bin/status")
+    document = (made / "config.json").read_text()
+    nested = '"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":' + "[" * 3000 + "]" * 3000 + "},"
+    (made / "config.json").write_text(json.dumps(json.loads(document)).replace('"linux": {', nested, 1))
+    with watching(host) as records:
+        done = host.run([shim(runtime), "run", "--bundle", made, f"shim-{runtime}"])
+    assert "Traceback" not in done.stderr and "fhir-hook" not in done.stderr and not records
+
+
 @pytest.mark.parametrize("kind", ["missing", "fifo", "directory", "broken", "huge-depth"])
 def test_a_config_that_is_none_is_the_runtimes_own_error(host: Host, runtime: str, kind: str) -> None:
     made = host.directory()
