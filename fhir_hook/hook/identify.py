@@ -42,7 +42,7 @@ def _elsewhere(spec: Spec, bundle: str, names: bool) -> Container | None:
     if bundle and spec.root_path.startswith("/"):
         from fhir_hook.store import docker_store
 
-        found = docker_store.identify(spec, bundle)
+        found = docker_store.identify(spec, bundle, names)
     if found is None and _TASKS in bundle:
         from fhir_hook.store import containerd_store
 
@@ -78,7 +78,13 @@ def labelled(annotations: dict[str, str]) -> Image:
 def describe(spec: Spec, container: Container) -> None:
     """Add to a FHIR container's image the names and digest that its record should show."""
     where = _place(spec)
-    if where is not None and container.image is not None and not container.image.names:
+    if where is None or container.image is None or container.image.names:
+        return
+    if container.source == "docker":
+        from fhir_hook.store import docker_store
+
+        docker_store.describe(where, container.image)
+    else:
         storage.describe(where, container.image)
 
 

@@ -64,7 +64,7 @@ def bound_place(root_path: str) -> Place | None:
 
     for origin in mounts.origins(root_path):
         where = place(origin)
-        if where is not None and _exists(f"{where.graph}/{where.driver}-containers"):
+        if where is not None and exists(f"{where.graph}/{where.driver}-containers"):
             return where
     return None
 
@@ -92,7 +92,7 @@ def _identify(where: Place, run_roots: list[str], key: str, value: str) -> Conta
         unknown = Container(undetermined=f"{key} {value[:12]} belongs to no container in {where.graph}")
         return _of_layer(where) or unknown
     container = Container(id=_string(entry, "id"), name=_first(entry.get("names")), source="containers/storage")
-    container.builder = _exists(f"{where.graph}/{where.driver}-containers/{container.id}/userdata/buildah.json")
+    container.builder = exists(f"{where.graph}/{where.driver}-containers/{container.id}/userdata/buildah.json")
     image_id = _string(entry, "image")
     if not image_id:
         return container
@@ -136,7 +136,7 @@ def _find_container(where: Place, run_roots: list[str], key: str, value: str) ->
     lists, entry = _listed(directory, key, value)
     if entry is not None:
         return entry
-    if run_roots and not _exists(directory):
+    if run_roots and not exists(directory):
         run_roots = []  # what has no containers in its graph root is no containers/storage
     for root in run_roots:
         if not _is_own(f"{root}/{where.driver}-containers"):
@@ -295,7 +295,8 @@ def _first(names: Any) -> str:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Whether there is anything at a path that links may lead to."""
     try:
         posix.stat(path)
     except (OSError, ValueError):

@@ -2,7 +2,8 @@
 
 The way is root.path -> data root -> the container's own config.v2.json -> Image -> the image's config -> Labels
 (github.com/moby/moby: container/container.go, layer/filestore.go, image/fs.go). The labels in config.v2.json are the
-image's with the user's over them: they are never looked at. No daemon is asked: it is waiting for the runtime.
+image's with the user's over them: they count only when the image is gone, and only to make the container FHIR. No
+daemon is asked: it is waiting for the runtime.
 
 Two layouts: Docker's own store, with ROOT/DRIVER/LAYER/merged for a root file system, and containerd's image store
 (Docker 29's default), with ROOT/rootfs/SNAPSHOTTER/CONTAINER, whose images lie in containerd's content store.
@@ -31,25 +32,28 @@ SOURCE = "docker"
 _HUB = "docker.io/"
 
 
-def identify(spec: Spec, bundle: str) -> Container | None:
+def identify(spec: Spec, bundle: str, with_names: bool = False) -> Container | None:
     """Return the container of Docker that `spec` describes, with its image; None when it is none of Docker's.
 
+    The image's names in Docker's own store cost a file that may be long: without `with_names` see `describe`.
     Never raises for what the store holds: what can't be read makes the container undetermined.
     """
     root_path = spec.root_path
     where = storage.place(root_path)
-    if where is not None and _exists(f"{where.graph}/image/{where.driver}/layerdb"):
+    if where is not None and storage.exists(f"{where.graph}/image/{where.driver}/layerdb"):
         root, driver, id = where.graph, where.driver, ""
     else:
         head, slash, id = root_path.rstrip("/").rpartition("/")
         root, marker, driver = head.rpartition("/rootfs/")
-        if not (slash and marker and storage.is_id(id) and _exists(f"{root}/containers/{id}")):
+        if not (slash and marker and storage.is_id(id) and storage.exists(f"{root}/containers/{id}")):
             return None
         where = None
     container = Container(id=id, source=SOURCE)
     try:
         container.id = id or _container_id(root, driver, where.layer if where else "", _candidates(spec, bundle))
         _read(root, driver if where else "", container)
+        if with_names and where is not None and container.image is not None:
+            describe(where, container.image)
     except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         container.undetermined = f"Docker's files in {root} don't tell its image: {error}"
     return container
@@ -59,13 +63,23 @@ def identify_by_id(root: str, id: str) -> Container:
     """As `identify`, for the container with this `id` of the Docker whose data root is `root`."""
     container = Container(id=id, source=SOURCE)
     try:
-        drivers = posix.listdir(f"{root}/image") if _exists(f"{root}/image") else []
+        drivers = posix.listdir(f"{root}/image") if storage.exists(f"{root}/image") else []
         # Docker's own store has one driver in use; the others' directories stay behind when it is changed.
-        known = [driver for driver in drivers if _exists(f"{root}/image/{driver}/layerdb/mounts/{id}")]
+        known = [driver for driver in drivers if storage.exists(f"{root}/image/{driver}/layerdb/mounts/{id}")]
         _read(root, known[0] if known else "", container)
+        if known and container.image is not None:
+            describe(storage.Place(root, known[0], ""), container.image)
     except (StoreError, files.FileError, jsonio.JsonError, OSError, ValueError) as error:
         container.undetermined = f"Docker's files in {root} don't tell its image: {error}"
     return container
+
+
+def describe(where: storage.Place, image: Image) -> None:
+    """Add the names and the digest that Docker's own store knows the image by, where they can be read."""
+    try:
+        image.names, image.digest = _names(f"{where.graph}/image/{where.driver}/repositories.json", image.id)
+    except (files.FileError, jsonio.JsonError, OSError):
+        return
 
 
 def _candidates(spec: Spec, bundle: str) -> list[str]:
@@ -104,6 +118,7 @@ def _read(root: str, driver: str, container: Container) -> None:
         return
     if not isinstance(image, str) or not storage.is_id(image.removeprefix("sha256:")):
         raise StoreError("config.v2.json names no image")
+    container.claims = _labels(entry)
     if driver:
         container.image = _image(root, driver, image.removeprefix("sha256:"))
     else:
@@ -111,18 +126,14 @@ def _read(root: str, driver: str, container: Container) -> None:
         digest = manifest.get("digest") if isinstance(manifest, dict) else None
         container.image = content_store.image(_content_stores(root), digest if isinstance(digest, str) else image)
         container.image.names = _asked_for(entry)
+    container.claims = {}  # the image tells
 
 
 def _image(root: str, driver: str, id: str) -> Image:
     data = files.read(f"{root}/image/{driver}/imagedb/content/sha256/{id}", storage.MAX_IMAGE_CONFIG)
     if sha256_hex(data) != id:
         raise StoreError(f"the config of image {id[:12]} is damaged")
-    found = Image(id, storage.labels_of(jsonio.parse(data, storage.MAX_IMAGE_CONFIG)))
-    try:
-        found.names, found.digest = _names(f"{root}/image/{driver}/repositories.json", id)
-    except (files.FileError, jsonio.JsonError, OSError):
-        return found
-    return found
+    return Image(id, storage.labels_of(jsonio.parse(data, storage.MAX_IMAGE_CONFIG)))
 
 
 def _names(path: str, id: str) -> tuple[tuple[str, ...], str]:
@@ -150,6 +161,13 @@ def full(name: str) -> str:
     return name if "." in first or ":" in first or first == "localhost" else _HUB + name
 
 
+def _labels(entry: dict[str, Any]) -> dict[str, str]:
+    """The container's labels: its image's of the time when it was made, with the user's over them."""
+    config = entry.get("Config")
+    labels = config.get("Labels") if isinstance(config, dict) else None
+    return {k: v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {}
+
+
 def _asked_for(entry: dict[str, Any]) -> tuple[str, ...]:
     """The name that the container was made with, as config.v2.json keeps it: for records and bindings by name."""
     config = entry.get("Config")
@@ -160,11 +178,3 @@ def _asked_for(entry: dict[str, Any]) -> tuple[str, ...]:
 def _content_stores(root: str) -> list[str]:
     """Content stores that the daemon with this data root may use: the host's containerd, or one of its own."""
     return [content_store.DEFAULT, f"{root}/containerd/daemon/{content_store.DIRECTORY}"]
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except (OSError, ValueError):
-        return False
-    return True

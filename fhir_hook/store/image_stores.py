@@ -3,9 +3,7 @@ those that the kernel's mount table shows below the container's own root file sy
 
 from __future__ import annotations
 
-import posix
-
-from fhir_hook.store import files
+from fhir_hook.store import files, mounts
 
 SYSTEM_FILES = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 MAX_CONF = 1 << 20
@@ -25,21 +23,9 @@ def others(graph: str, driver: str, layer: str) -> list[str]:
 def mounted(graph: str, driver: str, layer: str) -> list[str]:
     """Stores whose layers are lower directories of this root file system's overlay mount (proc_pid_mountinfo(5))."""
     target = f"{graph}/{driver}/{layer}/merged"
-    try:
-        fd = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        lines = files.read_all(fd, 64 << 20).decode("utf-8", "surrogateescape").splitlines()
-    except files.FileError:
-        return []
-    finally:
-        posix.close(fd)
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) > 4 and fields[4] == target:
-            options = fields[-1].split(",")
-            lower = [o.removeprefix("lowerdir=") for o in options if o.startswith("lowerdir=")]
+    for mount in mounts.table():
+        if mount.point == target:
+            lower = [o.removeprefix("lowerdir=") for o in mount.options.split(",") if o.startswith("lowerdir=")]
             return _stores_of(":".join(lower).split(":"), driver)
     return []
 

@@ -8,6 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from host.machine import Host, parse_status, proc_status
 from runtime.docker_engine import TASKS, Docker
 from system.support import codes, confined, only, tried, unbroken, wait_until, watching
@@ -75,6 +77,25 @@ def test_a_label_of_the_user_does_not_make_a_container_fhir(docker: Docker, host
         label = "org.opencontainers.image.source=https://github.com/hapifhir/hapi-fhir-jpaserver-starter"
         assert docker.run(PLAIN, "true", options=("--rm", "--label", label)).returncode == 0
     assert not records
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_attack_the_image_is_removed_between_create_and_start(docker: Docker, host: Host, hidden: bool) -> None:
+    build = host.directory()
+    (build / "Dockerfile").write_text(f"FROM {FHIR}\nENV GONE={hidden}\n")
+    docker.docker("build", "-q", "-t", "localhost/probe:gone", build, check=True)
+    options = ("--label", "org.opencontainers.image.source=") if hidden else ()
+    words = ("create", "--runtime", "fhir-runc", "--network", "none", *options, "localhost/probe:gone", "sleeper")
+    id = docker.docker(*words, check=True).stdout.strip()
+    docker.docker("rmi", "-f", "localhost/probe:gone", check=True)
+    with watching(host) as records:
+        docker.docker("start", id, check=True)
+    decided = only(records, event="decision")
+    if hidden:
+        assert decided["decision"] == "undetermined" and codes(decided) == ["FH301"]
+    else:
+        assert confined(proc_status(docker.pid(id)))
+        assert "FH214" in [one["code"] for one in decided["findings"]]
 
 
 def test_exec_gets_the_filter_no_capability_and_no_new_privs(docker: Docker) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from fhir_hook.core.image import Container
 from fhir_hook.core.spec import Spec
+from fhir_hook.store import containers_storage as storage
 from fhir_hook.store import docker_store
 
 ID, OTHER, LAYER = "a" * 64, "b" * 64, "1" * 64
@@ -48,8 +49,9 @@ def own(root: Path, labels: Any, driver: str = "overlay2", id: str = ID, layer: 
 
 
 def found(root_path: Path | str, group: str = f"/docker/{ID}", bundle: str = "/run/x/moby/b") -> Container | None:
+    """With the names of its image."""
     spec = Spec({"root": {"path": str(root_path)}, "linux": {"cgroupsPath": group}})
-    return docker_store.identify(spec, bundle)
+    return docker_store.identify(spec, bundle, True)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,24 @@ def test_containerds_image_store_leads_from_manifest_to_labels(tmp_path: Path, i
     seen = found(tmp_path / f"rootfs/overlayfs/{ID}")
     assert seen is not None and seen.image is not None, seen and seen.undetermined
     assert seen.image.labels == HAPI and seen.image.names == ("typed:1", "docker.io/library/typed:1")
+
+
+def test_names_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    own(tmp_path, HAPI)
+    spec = Spec({"root": {"path": f"{tmp_path}/overlay2/{LAYER}/merged"}})
+    seen = docker_store.identify(spec, "/run/x/moby/b")
+    assert seen is not None and seen.image is not None and not seen.image.names
+    docker_store.describe(storage.Place(str(tmp_path), "overlay2", LAYER), seen.image)
+    assert "fhir:1" in seen.image.names
+
+
+def test_the_containers_own_labels_are_kept_only_when_its_image_is_gone(tmp_path: Path) -> None:
+    image = own(tmp_path, {})
+    seen = found(tmp_path / f"overlay2/{LAYER}/merged")
+    assert seen is not None and not seen.claims
+    (tmp_path / f"image/overlay2/imagedb/content/sha256/{image}").unlink()
+    seen = found(tmp_path / f"overlay2/{LAYER}/merged")
+    assert seen is not None and seen.undetermined and seen.claims == {**HAPI, "user": "label"}
 
 
 def test_a_root_file_system_of_no_docker_is_none_of_its(tmp_path: Path) -> None:
