@@ -29,4 +29,5 @@ SELECTORS_PREVIOUS = STATE + "/selectors.previous.json"
 LOG_DIRECTORY = "/var/log/fhir-hook"
 LOG_NAME = "decisions.jsonl"
 USER_STATE = ".local/state/fhir-hook"
+CONTAINERD_TASKS = "io.containerd.runtime.v2.task"  # in the path of every bundle that containerd makes
 DIST_PACKAGES = "/usr/lib/python3/dist-packages"

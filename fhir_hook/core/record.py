@@ -56,6 +56,18 @@ def decision(
     return fields
 
 
+def refusal(container: Container, stage: str, code: str, text: str) -> dict[str, Any]:
+    """Return the members of an outcome record for a refusal that came after the decision, on the native path."""
+    return {
+        "event": "outcome",
+        "decision": "refused",
+        "stage": stage,
+        "path": "native",
+        "container": {"id": bounded(container.id), "name": bounded(container.name)},
+        "reasons": coded([(code, text)]),
+    }
+
+
 def _image(container: Container) -> dict[str, Any]:
     image = container.image
     if image is None:

@@ -68,16 +68,8 @@ def _refuse(code: str, text: str, name: str, who: str) -> int:
 
     container = Container(id=who, name=name)
     main.say(planning.refusal(code, text, container))
-    fields = {
-        "event": "outcome",
-        "decision": "refused",
-        "stage": "gate",
-        "path": "native",
-        "container": {"id": record.bounded(who), "name": record.bounded(name)},
-        "reasons": record.coded([(code, text)]),
-    }
     try:
-        log.append(fields)
+        log.append(record.refusal(container, "gate", code, text))
     except log.LogError as error:
         main.say(f"fhir-hook: the refusal is not in the log: {error}")
     return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_hook.core import decide
+from fhir_hook.core import decide, paths
 from fhir_hook.core.image import Container, Image
 from fhir_hook.core.spec import Spec
 from fhir_hook.store import containers_storage as storage
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fhir_hook.core.decide import Decision
 
 _USERDATA = "-containers/"
-_TASKS = "/io.containerd.runtime.v2.task/"  # of every bundle that containerd makes
 
 
 def container_of(spec: Spec, index: dict[str, Any], bundle: str = "") -> Container:
@@ -43,7 +42,7 @@ def _elsewhere(spec: Spec, bundle: str, names: bool) -> Container | None:
         from fhir_hook.store import docker_store
 
         found = docker_store.identify(spec, bundle, names)
-    if found is None and _TASKS in bundle:
+    if found is None and f"/{paths.CONTAINERD_TASKS}/" in bundle:
         from fhir_hook.store import containerd_store
 
         found = containerd_store.identify(spec, bundle, names)

@@ -90,16 +90,8 @@ def _write(path: str, data: bytes, status: posix.stat_result, container: Contain
     from fhir_hook.store import log
 
     decision.refuse("FH115", text)
-    fields = {
-        "event": "outcome",
-        "decision": "refused",
-        "stage": "create",
-        "path": "native",
-        "container": {"id": record.bounded(container.id), "name": record.bounded(container.name)},
-        "reasons": record.coded([("FH115", text)]),
-    }
     try:
-        log.append(fields)
+        log.append(record.refusal(container, "create", "FH115", text))
     except log.LogError as error:
         main.say(f"fhir-hook: the refusal is not in the log: {error}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import posix
 
-from fhir_hook.core import jsonio
+from fhir_hook.core import jsonio, paths
 from fhir_hook.core.image import Container
 from fhir_hook.store import bolt, content_store, files
 from fhir_hook.store.containers_storage import StoreError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SOURCE = "containerd"
 ROOT = "/var/lib/containerd"
-TASKS = "io.containerd.runtime.v2.task"
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"
 _DOCKER = "moby"
 _NAMES = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri.container-name")
@@ -36,7 +35,7 @@ def identify(spec: Spec, bundle: str, every_name: bool = False) -> Container | N
     """
     head, _, id = bundle.rstrip("/").rpartition("/")
     head, _, namespace = head.rpartition("/")
-    if not head.endswith(f"/{TASKS}"):
+    if not head.endswith(f"/{paths.CONTAINERD_TASKS}"):
         return None
     name = "/".join(filter(None, (spec.annotations.get(key) for key in _NAMES)))
     container = Container(id=id, name=name, source=SOURCE)
@@ -54,7 +53,7 @@ def identify(spec: Spec, bundle: str, every_name: bool = False) -> Container | N
 def _root(bundle: str) -> str:
     """containerd's root directory: the bundle's link `work` leads to it."""
     try:
-        root, found, _ = posix.readlink(f"{bundle}/work").partition(f"/{TASKS}/")
+        root, found, _ = posix.readlink(f"{bundle}/work").partition(f"/{paths.CONTAINERD_TASKS}/")
     except OSError:
         return ROOT
     return root if found and root.startswith("/") else ROOT

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fhir_hook.core import paths
 from fhir_hook.core.spec import Spec
 from fhir_hook.store import bolt, containerd_store
 from host.machine import Host, Result, parse_status
@@ -175,9 +176,9 @@ def test_a_snapshot_for_a_user_namespace_lies_on_the_layers_of_its_image(contain
     """Read as a shim would: ctr hands no --runc-binary on together with --uidmap."""
     options = ("--rm=false", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
     containerd.ctr("run", *options, FHIR, "mapped", "/bin/status", check=True)
-    bundle = containerd.root.parent / f"{containerd_store.TASKS}/default/mapped"
+    bundle = containerd.root.parent / f"{paths.CONTAINERD_TASKS}/default/mapped"
     bundle.mkdir(parents=True)
-    (bundle / "work").symlink_to(containerd.root / f"{containerd_store.TASKS}/default/mapped")
+    (bundle / "work").symlink_to(containerd.root / f"{paths.CONTAINERD_TASKS}/default/mapped")
     seen = containerd_store.identify(Spec({}), str(bundle))
     containerd.ctr("containers", "rm", "mapped", check=True)
     parent = bolt.value(str(containerd.metadata), "v1", "default", "containers", "mapped", "snapshotKey")

@@ -85,6 +85,15 @@ def test_other_verbs_reach_the_real_runtime_as_they_are(stand_in: Path, words: l
     assert [entry for entry in told["environ"] if entry and entry != "PWD=/usr"] == ["A=b", "LANG=C"]
 
 
+def test_what_the_front_changes_of_the_environment_is_what_its_decision_names(stand_in: Path) -> None:
+    given = {"A": "b", "A-B": "c", "IFS": "q", "Z": "\u00e9"}
+    done = subprocess.run([shim("runc"), "state"], stdout=subprocess.PIPE, env=given, cwd="/usr", check=False)
+    seen = dict(entry.split("=", 1) for entry in json.loads(done.stdout)["environ"] if entry)
+    assert (seen["A"], seen["Z"]) == ("b", "\u00e9") and seen.keys() <= {*given, "PWD", "SHLVL", "_", "OLDPWD"}
+    odd = subprocess.run([shim("runc"), "state"], stdout=subprocess.PIPE, env={"OPTIND": "q"}, check=False)
+    assert odd.returncode == 2 and not odd.stdout or odd.returncode == 43
+
+
 @pytest.mark.parametrize(
     ("words", "python"),
     [
