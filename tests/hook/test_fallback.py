@@ -248,3 +248,26 @@ def test_a_policy_with_bindings_confines_by_the_images_name(sandbox: Sandbox, co
     write_policy(sandbox, [{"image": "localhost/*", "profile": "hapi"}])
     done = sandbox.hook("precreate", config({}))
     assert json.loads(done.stdout)["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
+
+
+def test_attack_without_a_policy_dockers_image_is_gone_and_the_containers_labels_say_fhir(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    no_policy(sandbox)
+    id, layer, root = "a" * 64, "1" * 64, tmp_path / "docker"
+    mounts = root / f"image/overlay2/layerdb/mounts/{id}"
+    mounts.mkdir(parents=True)
+    (mounts / "mount-id").write_text(layer)
+    (root / f"containers/{id}").mkdir(parents=True)
+    for labels, refuses in ((store.HAPI, True), ({"a": "b"}, False)):
+        entry = {"Name": "/n", "Image": "sha256:" + "e" * 64, "Config": {"Labels": labels}}
+        (root / f"containers/{id}/config.v2.json").write_text(json.dumps(entry))
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"root": {"path": f"{root}/overlay2/{layer}/merged"}}))
+        code = (
+            "from fhir_hook.hook import fallback\nfrom fhir_hook.store.policy import PolicyError\n"
+            "data = open(sys.argv[1], 'rb').read()\n"
+            "print(fallback.create(data, '/run/moby/' + sys.argv[2], sys.argv[2], PolicyError('FH103', 'it is gone')))"
+        )
+        assert (b"FH103" in sandbox.python(code, config, id)) is refuses
+    assert records(sandbox) == [("refused", "FH103"), ("undetermined", "FH303")]
