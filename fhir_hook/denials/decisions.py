@@ -44,8 +44,9 @@ class Decided:
             self.about["profile"] = [_shortened(each) for each in profiles[:_MOST_PROFILES] if isinstance(each, dict)]
         if isinstance(image, dict):
             names = image.get("names")
-            kept = names[:1] if isinstance(names, list) else []
-            self.about["image"] = {**{k: v for k, v in image.items() if k in ("id", "digest")}, "names": kept}
+            kept = [name for name in names[:1] if isinstance(name, str)] if isinstance(names, list) else []
+            told = {k: v for k, v in image.items() if k in ("id", "digest") and isinstance(v, str)}
+            self.about["image"] = {**told, "names": kept}
         self.said = False
 
     @property

@@ -31,17 +31,18 @@ _NAMES = {
     0xC000003E: {number: name for name, number in X86_64.items()},
     0xC00000B7: {number: name for name, number in AARCH64.items()},
 }
+# The kernel prints names that anybody chooses, too (of a directory that overlayfs can't find), so only a line that
+# audit begins is audit's. Others than the kernel write there under another facility than its own (printk, kmsg).
+_KERNEL = r"[0-7],[^;]*;"
 _RECORD = re.compile(
+    rf"(?:{_KERNEL}audit: type={SECCOMP} )?"
     r"audit\((?P<when>\d{1,11}\.\d{1,9}):(?P<serial>\d+)\):.*? uid=(?P<uid>\d+) .*?ses=(?P<session>\d+) "
     r".*?pid=(?P<pid>\d+) "
     r'comm=(?P<comm>"[^"]*"|\S+) exe=(?P<exe>"[^"]*"|\S+) .*?arch=(?P<arch>[0-9a-f]+) syscall=(?P<number>\d+) '
     r".*?code=0x(?P<code>[0-9a-f]+)"
 )
-# The kernel prints names that anybody chooses, too (of a directory that overlayfs can't find), so only a line that
-# audit begins is audit's. Others than the kernel write there under another facility than its own (printk, kmsg).
-_OWN = re.compile(rf"[0-7],[^;]*;audit: type={SECCOMP} audit\(")
 _LOST = re.compile(
-    r"[0-7],[^;]*;(?:audit: (?:audit_lost=|[^']*backlog limit exceeded|[^']*hold queue overflow)"
+    rf"{_KERNEL}(?:audit: (?:audit_lost=|[^']*backlog limit exceeded|[^']*hold queue overflow)"
     r"|k?audit\w*: \d+ callbacks suppressed)"
 )
 
@@ -67,7 +68,7 @@ class Denial:
 
 def parse(text: str) -> Denial | None:
     """The record in a line of the kernel log or the text of an audit message; None when it is no seccomp record."""
-    found = _RECORD.search(text)
+    found = _RECORD.match(text)
     if not found:
         return None
     names = _NAMES.get(int(found["arch"], 16))
@@ -84,6 +85,11 @@ def parse(text: str) -> Denial | None:
         code=int(found["code"], 16) & 0xFFFF0000,
         when=float(found["when"]),
     )
+
+
+def loses(text: str) -> bool:
+    """Whether audit says in a line of the kernel log that records got lost."""
+    return bool(_LOST.match(text))
 
 
 def _text(value: str) -> str:
@@ -203,9 +209,9 @@ class Reader:
                 if not self._by_audit:  # else all of it came that way
                     self._lose("the kernel log was overwritten before it was read")
                 continue
-            if _LOST.match(text) and not (self._by_audit and "suppressed" in text):
+            if loses(text) and not (self._by_audit and "suppressed" in text):
                 self._lose(text.partition(";")[2].strip() or text)
-            if _OWN.match(text):
+            if f"type={SECCOMP} " in text:
                 texts.append(text)
         return texts
 

@@ -14,7 +14,7 @@ import pytest
 
 from audit.conftest import killing
 from collect.conftest import Collecting, UserLog
-from fhir_hook.collect.server import PER_USER
+from fhir_hook.collect.server import CONNECTIONS, PER_USER
 from fhir_hook.collect.users import Limits
 
 DAEMON, WWW = pwd.getpwnam("daemon").pw_uid, pwd.getpwnam("www-data").pw_uid
@@ -117,6 +117,23 @@ HOSTILE: dict[str, bytes] = {
 }
 
 
+ODD: dict[str, dict[str, Any]] = {
+    "a container that is a text": {"container": "x"},
+    "an image that is a number": {"image": 7},
+    "an image that is a list": {"image": []},
+    "a profile that is an object": {"profile": {"name": "hapi"}},
+    "a profile of texts": {"profile": ["hapi"]},
+    "reasons that are a text": {"reasons": "x"},
+    "findings with null": {"findings": [None]},
+    "a decision that is a list": {"decision": ["refused"]},
+    "a mode that is an object": {"mode": {}},
+    "identified_by that is true": {"identified_by": True},
+    "no_new_privs that is a number": {"no_new_privs": 1},
+    "duration_us that is true": {"duration_us": True},
+    "nothing but profiles": {"profile": [{"name": "x" * 500}] * 64, "image": {"names": ["y" * 500] * 64}},
+}
+
+
 @pytest.mark.parametrize("what", sorted(HOSTILE))
 def test_attack_what_is_no_record_is_refused_and_said_once(collecting: Collecting, what: str) -> None:
     results = [collecting.results("daemon", [HOSTILE[what]]) for _ in range(3)]
@@ -124,6 +141,25 @@ def test_attack_what_is_no_record_is_refused_and_said_once(collecting: Collectin
     said = [r for r in collecting.bench.sandbox.records if r["event"] == "collect"]
     assert [(r["what"], r["user"]["uid"]) for r in said] == [("refused", DAEMON)]
     assert collecting.records() == [] and collecting.results("daemon", [UserLog().append()]) == ["taken"]
+
+
+def test_attack_members_of_another_type_than_records_have(collecting: Collecting) -> None:
+    """Who reads the host's log relies on what they are."""
+    for name, members in ODD.items():
+        assert collecting.results("daemon", [UserLog().append(**members)]) == ["refused"], name
+    known = {"decision", "container", "event", "from", "user", "host", "boot", "time", "seq", "prev"}
+    line = UserLog().append(surprise="x", findings_={}, result="x", count=1, call="x", owner=0, readers=[])
+    assert collecting.results("daemon", [line]) == ["taken"]
+    assert set(collecting.records()[0]) == known
+    for command in (["log"], ["log", "metrics"], ["log", "summary"], ["log", "export", "--format", "ecs"], ["report"]):
+        assert collecting.bench(*command).returncode == 0, command
+
+
+def test_attack_one_packet_whose_time_is_five_thousand_nested_lists(collecting: Collecting) -> None:
+    line = UserLog().append().replace(b'"2026-11-21T10:00:00.000000Z"', b"[" * 5_000 + b"]" * 5_000)
+    assert collecting.results("daemon", [line]) == ["taken"]
+    assert collecting.alive and collecting.records()[0]["from"]["time"] == ""
+    assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
 
 
 def test_attack_hostile_text_is_bounded_and_escaped(collecting: Collecting) -> None:
@@ -202,6 +238,27 @@ def test_root_and_ids_that_belong_to_nobody_are_turned_away(collecting: Collecti
     done = subprocess.run(argv, user=1_099_999, group=1_099_999, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["result"] == "refused"
     assert collecting.records() == []
+
+
+def connected(collecting: Collecting, uid: int) -> subprocess.Popen[bytes]:
+    """Somebody who connects under an id, and says nothing."""
+    code = "import socket, sys, time\ns = socket.socket(1, 5)\ns.connect(sys.argv[1])\nprint()\ntime.sleep(60)"
+    argv = ["/usr/bin/python3", "-I", "-u", "-c", code, str(collecting.socket)]
+    client = subprocess.Popen(argv, user=uid, group=uid, stdout=subprocess.PIPE)
+    assert client.stdout is not None and client.stdout.readline() == b"\n"
+    return client
+
+
+def test_attack_a_user_who_connects_under_all_the_ids_of_subuid_and_says_nothing(collecting: Collecting) -> None:
+    clients = [connected(collecting, 1_099_000 + number // PER_USER) for number in range(CONNECTIONS + PER_USER)]
+    try:
+        began = time.monotonic()
+        assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
+        assert time.monotonic() - began < 5
+    finally:
+        for client in clients:
+            client.kill()
+            client.communicate()
 
 
 @pytest.mark.parametrize("call", ["write", "fdatasync", "sendto", "rename", "recvmsg"])

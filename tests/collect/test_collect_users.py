@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 from collect.conftest import UserLog
+from fhir_hook.audit.cursor import Line
 from fhir_hook.collect import shape
+from fhir_hook.collect.sender import Sender
 from fhir_hook.collect.users import KNOWN, NEW, Limits, User, Users
 
 LIMITS = Limits(minute=(3, 10_000), day=(5, 20_000))
@@ -85,3 +88,12 @@ def test_attack_a_user_who_plants_what_looks_like_a_place(tmp_path: Path) -> Non
         json.dumps({**fields, "user": {"uid": 1001}}, separators=(",", ":")) + "\n"
     )
     assert set(Users(tmp_path / "kept", tmp_path).by_uid) == {1001}
+
+
+def test_what_the_collector_said_before_it_closed_is_read(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.send(b'{"result": "later", "seconds": 60}')
+    theirs.close()
+    with ours:
+        sender = Sender("/nowhere", tmp_path, tmp_path / "cursor")
+        assert sender._ask(ours, Line(0, UserLog().append())) == {"result": "later", "seconds": 60}

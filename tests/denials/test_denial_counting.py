@@ -131,3 +131,11 @@ def test_attack_a_container_that_makes_a_group_named_after_another() -> None:
 def test_attack_a_user_who_names_a_group_after_roots_container() -> None:
     found = cgroup.container(f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container")
     assert found is not None and (found.id, found.uid) == (ID, 1000)
+
+
+@pytest.mark.parametrize("below", ["user-0.slice", "user@0.service", "user@1000.service/user-0.slice/user@0.service"])
+def test_attack_a_user_who_makes_a_slice_that_is_called_as_roots(below: str) -> None:
+    found = cgroup.container(f"/user.slice/user-1000.slice/{below}/libpod-{ID}.scope")
+    assert found is not None and (found.id, found.uid) == (ID, 1000)
+    root = cgroup.container(f"/user.slice/user-0.slice/session-1.scope/libpod-{ID}.scope")
+    assert root is not None and root.uid == 0
