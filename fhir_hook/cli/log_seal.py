@@ -71,8 +71,7 @@ def unseal(file: Path, identity: Path, where: Path | None, unlogged: bool, outpu
 
     Exit code 1: the log has no record of this file: it was changed, cut off, or put in the place of another.
     """
-    with _sealing(), _opened(str(file)) as fd:
-        digest = sealing.digest_of(fd)
+    with _sealing(), _opened(str(file)) as source, sealing.held(source) as (fd, digest):
         _check(digest, where or Path(log.directory()), given=where is not None, unlogged=unlogged)
         pieces = sealing.opened(fd, identity)
         if output is not None:
@@ -96,8 +95,7 @@ def add_reader(file: Path, identity: Path, given: tuple[str, ...], output: Path 
     """
     new = _readers(given)
     seen = sealing.Seen()
-    with _sealing(), _opened(str(file)) as fd:
-        digest = sealing.digest_of(fd)
+    with _sealing(), _opened(str(file)) as source, sealing.held(source) as (fd, digest):
         found = _find(digest, Path(log.directory()))
         if not found:
             _refuse(digest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -177,11 +178,16 @@ def readers_of(found: dict[str, Any]) -> list[Reader]:
     return checked([Reader(text(each, "name"), text(each, "recipient")) for each in items(found, "readers")])
 
 
-def digest_of(fd: int) -> str:
-    """SHA-256 of an open file from its beginning on; it then stands there again."""
+@contextmanager
+def held(source: int) -> Iterator[tuple[int, str]]:
+    """A copy of a sealed file and its SHA-256: what was looked up in the log is what is opened, whoever writes there.
+
+    The copy is ciphertext, has no name, and is gone with the block.
+    """
     found = sha256()
-    os.lseek(fd, 0, os.SEEK_SET)
-    while piece := os.read(fd, 1 << 20):
-        found.update(piece)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return found.hexdigest()
+    with tempfile.TemporaryFile() as copy:
+        while piece := os.read(source, 1 << 20):
+            found.update(piece)
+            copy.write(piece)
+        copy.seek(0)  # writes what is buffered, and puts the descriptor there
+        yield copy.fileno(), found.hexdigest()

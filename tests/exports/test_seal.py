@@ -142,6 +142,26 @@ def test_attack_the_file_is_put_in_the_place_of_another_for_the_same_readers(
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["open", "add-reader"])
+def test_attack_the_file_is_changed_after_it_was_looked_up_and_before_it_is_opened(
+    host: Bench, keys: Keys, file: Path, tmp_path: Path, again: bool
+) -> None:
+    """age waits for its key, at the other end of a pipe, until the file's content is another."""
+    forged, pipe, out = tmp_path / "forged", tmp_path / "pipe", tmp_path / "out"
+    words = [word for name in ("doctor", "auditor", "recovery") for word in ("-r", keys[name])]
+    subprocess.run(["age", *words, "-o", forged], input=b"forged" * 60_000, check=True)
+    os.mkfifo(pipe)
+    command = ["add-reader", file, "--to", f"new={keys['doctor2']}"] if again else ["open", file]
+    argv = host.sandbox.command(host.argv("log", *command, "--identity", pipe, "-o", out))
+    running = subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    with pipe.open("w") as key:  # there is one who reads it
+        file.write_bytes(forged.read_bytes())
+        key.write(keys.file("doctor").read_text())
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    assert (opened(host, out, keys.file("doctor2")).encode() if again else out.read_bytes()) == SECRET
+
+
 @pytest.mark.parametrize("size", [0, 1, 300, 66_000, -1])
 def test_attack_a_file_that_was_cut_off_is_refused_and_leaves_nothing(
     host: Bench, keys: Keys, file: Path, tmp_path: Path, size: int
