@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fhir_hook.audit.selection import text
 from fhir_hook.collect import shape
 from fhir_hook.collect.users import KNOWN, Limits, User, Users
-from fhir_hook.store import log
+from fhir_hook.store import log, names
 
 PACKET = log.LONGEST_RECORD
 TAKEN, REFUSED, LATER = "taken", "refused", "later"
@@ -149,6 +150,10 @@ class Collector:
     def _append(self, taken: shape.Taken, user: User, uid: int) -> None:
         if user.gap(taken):
             taken.fields["from"]["gap"] = True
+        if "container" in taken.fields and names.by_policy():  # the user's settings may be others, or older
+            container = taken.fields["container"]
+            shown = {"id": names.shown_id(text(container, "id")), "name": names.shown(text(container, "name"))}
+            taken.fields["container"] = shown
         log.append(taken.fields, {"uid": uid, "login": None})
         user.take(taken.seq, taken.digest)
 

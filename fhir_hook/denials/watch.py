@@ -14,7 +14,7 @@ from fhir_hook.denials.decisions import Decided, Decisions
 from fhir_hook.denials.mapping import Processes
 from fhir_hook.kernel import seccomp_log
 from fhir_hook.kernel.seccomp_log import Denial
-from fhir_hook.store import files, log
+from fhir_hook.store import files, log, names
 
 ACTIONS = {
     0x80000000: "kill",
@@ -151,7 +151,7 @@ class Watcher:
         for decided in fresh:
             if decided.confined and not decided.said and not decided.place.uid:  # users may say what they like
                 why = observable.problem(decided, self._logged)
-                if why and self._write(records.unobservable(decided, why)):
+                if why and self._write(records.unobservable(_as_shown(decided), why)):
                     decided.said = True
 
     def _tell(self, now: float) -> None:
@@ -183,9 +183,10 @@ class Watcher:
         if place == UNMAPPED or self._decisions is None:
             return None
         try:
-            return self._decisions.of(place)
+            decided = self._decisions.of(place)
         except OSError:
             return None
+        return None if decided is None else _as_shown(decided)
 
     def _tell_lost(self, must: bool = False) -> bool:
         """Say what the kernel lost, and what could not be told apart; whether there was anything."""
@@ -207,3 +208,10 @@ class Watcher:
             return False
         self.written += 1
         return True
+
+
+def _as_shown(decided: Decided) -> Decided:
+    """The decision, whose record may be older than the setting that names are hidden."""
+    if names.by_policy():
+        decided.name = names.shown(decided.name)
+    return decided

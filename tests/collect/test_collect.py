@@ -16,6 +16,7 @@ from audit.conftest import killing
 from collect.conftest import Collecting, UserLog
 from fhir_hook.collect.server import CONNECTIONS, PER_USER
 from fhir_hook.collect.users import Limits
+from hook.conftest import write_policy
 
 DAEMON, WWW = pwd.getpwnam("daemon").pw_uid, pwd.getpwnam("www-data").pw_uid
 
@@ -56,6 +57,25 @@ def test_what_is_sent_again_is_there_once_whether_or_not_the_collector_was_resta
     collecting.start()
     assert collecting.results("daemon", sent) == ["known"] * 5
     assert [r["from"]["seq"] for r in collecting.records()] == list(range(6))
+
+
+def test_where_the_host_hides_names_no_users_record_has_one_in_the_clear(collecting: Collecting) -> None:
+    sandbox, log = collecting.bench.sandbox, UserLog("patient-mueller")
+    assert collecting.results("daemon", [log.append()]) == ["taken"]
+    write_policy(sandbox, names="hashed")
+    before = collecting.bench.file.stat().st_size
+    chosen = {"container": {"id": "mueller", "name": "patient-mueller", "label": "mueller"}}
+    token = {"container": {"id": "c" * 64, "name": "name-" + "0" * 32}}
+    odd = {"container": {"id": ["mueller"], "name": {"mueller": 1}}}
+    sent = [log.append(), log.append(**chosen), log.append(**token), log.append(**odd), log.append(event="outcome")]
+    assert collecting.results("daemon", sent) == ["taken"] * len(sent)
+    plain, first, second, third, fourth, fifth = (record["container"] for record in collecting.records())
+    assert plain["name"] == "patient-mueller" and first["id"] == "c" * 64
+    assert first["name"] == second["name"] == fifth["name"] and first["name"].startswith("name-")
+    assert second["id"].startswith("name-") and set(second) == {"id", "name"}
+    assert third == token["container"] and fourth == {"id": "", "name": ""}
+    assert b"mueller" not in collecting.bench.file.read_bytes()[before:]
+    assert collecting.bench("log", "token", "patient-mueller", check=True).stdout.strip() == first["name"]
 
 
 def test_users_are_apart(collecting: Collecting) -> None:
