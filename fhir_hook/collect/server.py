@@ -117,9 +117,7 @@ class Collector:
             self._close(connection)
             return
         try:
-            if flags & socket.MSG_TRUNC:
-                raise shape.Refused("longer than a record may be")
-            self._take(connection, data)
+            self._take(connection, data, whole=not flags & socket.MSG_TRUNC)
         except shape.Refused as error:
             self.refused += 1
             self._tell(connection.uid, REFUSED, str(error))
@@ -128,7 +126,7 @@ class Collector:
             self._answer(connection, LATER, seconds=60)
             self._close(connection)
 
-    def _take(self, connection: _Connection, line: bytes) -> None:
+    def _take(self, connection: _Connection, line: bytes, whole: bool) -> None:
         user, now = self._users.of(connection.uid), time.time()
         wait = user.wait(now, self._limits, len(line))
         if wait:
@@ -137,6 +135,8 @@ class Collector:
             self._close(connection)
             return
         user.minute.take(now, len(line))
+        if not whole:
+            raise shape.Refused("longer than a record may be")
         taken = shape.take(line, connection.uid)
         if user.judge(taken) == KNOWN:
             self._answer(connection, KNOWN, seq=taken.seq)

@@ -18,7 +18,9 @@ from fhir_hook.store.log import FIRST_PREV
 NEW, KNOWN = "new", "known"
 _MARK = b'"from":{"log":"rootless","uid":'
 _LIMIT = 64 << 20
-_VERSION = 1
+_VERSION = 2
+RECENT, _DIGITS = 256, 32
+"""How many places of a user's log are told apart from others of the same seq."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,30 +60,46 @@ class Window:
 
 
 class User:
-    """The last record that was taken of a user's log, and the digest of the one that it began with."""
+    """The last record that was taken of a user's log, and the digest of the one that it began with.
+
+    `recent` are the last places that were taken, by seq, with the beginnings of their digests: another record of such
+    a place is no copy. A user's log may have been put back from a backup, and be written on from there.
+    """
 
     def __init__(self) -> None:
         self.seq = -1
         self.digest = FIRST_PREV
         self.first = ""
+        self.recent: dict[int, str] = {}
         self.minute, self.day = Window(60), Window(86_400)
 
     def judge(self, taken: Taken) -> str:
-        """NEW, or KNOWN when the record, or another one of that place in the same log, was taken already."""
-        if taken.seq > self.seq:
+        """NEW, or KNOWN when the record was taken already, or may have been, too long ago to tell."""
+        if taken.seq in self.recent:
+            return KNOWN if self._is_at(taken.seq, taken.digest) else NEW
+        if taken.seq > min([self.seq, *self.recent]):
             return NEW
         begins = taken.seq == 0 and taken.prev == FIRST_PREV
         return NEW if begins and taken.digest != self.first else KNOWN
 
     def gap(self, taken: Taken) -> bool:
-        """Whether the record does not follow the last one that was taken: some are missing, or it is another log."""
-        return (taken.seq, taken.prev) != (self.seq + 1, self.digest)
+        """Whether the record follows none that was taken, or takes the place of one: some are missing, or changed."""
+        if (taken.seq, taken.prev) == (self.seq + 1, self.digest):
+            return False
+        return taken.seq in self.recent or not self._is_at(taken.seq - 1, taken.prev)
+
+    def _is_at(self, seq: int, digest: str) -> bool:
+        return self.recent.get(seq) == digest[:_DIGITS]
 
     def take(self, seq: int, digest: str) -> None:
         """The record was appended to the host's log."""
         if seq == 0 or not self.first:
             self.first = digest
         self.seq, self.digest = seq, digest
+        self.recent.pop(seq, None)
+        self.recent[seq] = digest[:_DIGITS]
+        if len(self.recent) > RECENT:
+            self.recent.pop(next(iter(self.recent)))
 
     def wait(self, now: float, limits: Limits, size: int) -> float:
         """Seconds until the user may send so many bytes; 0: now."""
@@ -151,11 +169,12 @@ class Users:
 
 def _entry(user: User) -> dict[str, Any]:
     day = [user.day.index, user.day.records, user.day.bytes]
-    return {"seq": user.seq, "digest": user.digest, "first": user.first, "day": day}
+    return {"seq": user.seq, "digest": user.digest, "first": user.first, "day": day, "recent": [*user.recent.items()]}
 
 
 def _user(entry: dict[str, Any]) -> User:
     user = User()
     user.seq, user.digest, user.first = int(entry["seq"]), str(entry["digest"]), str(entry["first"])
+    user.recent = {int(seq): str(digest) for seq, digest in entry["recent"]}
     user.day.index, user.day.records, user.day.bytes = (int(number) for number in entry["day"])
     return user

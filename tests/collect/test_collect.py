@@ -91,10 +91,41 @@ def test_a_gap_and_a_log_that_began_anew_are_on_record(collecting: Collecting) -
     log, anew = UserLog(), UserLog("anew")
     lines = [log.append() for _ in range(4)]
     assert collecting.results("daemon", [lines[0], lines[3]]) == ["taken", "taken"]
-    assert collecting.results("daemon", [lines[1]]) == ["known"]
+    assert collecting.results("daemon", [*lines[1:3], lines[3]]) == ["taken", "taken", "known"]
     assert collecting.results("daemon", [anew.append(), anew.append()]) == ["taken", "taken"]
     found = [(r["from"]["seq"], r["from"].get("gap", False), r["container"]["name"]) for r in collecting.records()]
-    assert found == [(0, False, "fhir"), (3, True, "fhir"), (0, True, "anew"), (1, False, "anew")]
+    assert found == [(0, False, "fhir"), (3, True, "fhir"), (1, False, "fhir"), (2, False, "fhir"), (0, True, "anew"),
+                     (1, False, "anew")]  # fmt: skip
+
+
+def test_a_log_that_was_put_back_from_a_backup_and_written_on_is_kept_from_there(collecting: Collecting) -> None:
+    log, back = UserLog(), UserLog()
+    for _ in range(10):
+        log.append()
+    back.lines = log.lines[:5]
+    for _ in range(7):
+        back.append(duration_us=1)
+    assert collecting.results("daemon", log.lines) == ["taken"] * 10
+    collecting.stop()
+    collecting.start()
+    assert collecting.results("daemon", back.lines) == ["known"] * 5 + ["taken"] * 7
+    assert collecting.results("daemon", [*back.lines, back.append()]) == ["known"] * 12 + ["taken"]
+    found = [(r["from"]["seq"], r["from"].get("gap", False)) for r in collecting.records()[10:]]
+    assert found == [(5, True), *((seq, False) for seq in range(6, 13))]
+    assert sound(collecting)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_attack_one_record_with_the_highest_seq_there_is(collecting: Collecting, restarted: bool) -> None:
+    log = UserLog()
+    forged = UserLog().append(seq=(1 << 53) - 1, prev="e" * 64)
+    assert collecting.results("daemon", [log.append(), log.append(), forged]) == ["taken"] * 3
+    if restarted:
+        collecting.stop(signal.SIGKILL)
+        collecting.start()
+    assert collecting.results("daemon", [log.append(), log.append(), *log.lines, forged]) == ["taken"] * 2 + ["known"] * 5
+    found = [(r["from"]["seq"], r["from"].get("gap", False)) for r in collecting.records()]
+    assert found == [(0, False), (1, False), ((1 << 53) - 1, True), (2, False), (3, False)]
 
 
 def test_attack_a_record_that_says_who_it_is_from(collecting: Collecting) -> None:
@@ -216,6 +247,13 @@ def test_attack_a_user_who_floods_waits_and_takes_nothing_from_others(collecting
     assert [a["result"] for a in collecting.send("daemon", lines[taken : taken + 1])] == ["later"]
     said = [r for r in collecting.bench.sandbox.records if r.get("what") == "later"]
     assert [r["user"]["uid"] for r in said] == [DAEMON]
+
+
+def test_attack_a_user_who_floods_with_packets_that_are_too_long_waits_as_well(collecting: Collecting) -> None:
+    answers = collecting.results("daemon", [b"x" * 150_000] * 40)
+    most = Limits().minute[1] // (64 << 10)
+    assert most <= answers.count("refused") <= 2 * most and "later" in answers  # a minute may have ended meanwhile
+    assert collecting.results("www-data", [UserLog().append()]) == ["taken"]
 
 
 def test_attack_a_user_who_connects_and_says_nothing(collecting: Collecting) -> None:

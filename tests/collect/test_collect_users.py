@@ -10,7 +10,7 @@ from collect.conftest import UserLog
 from fhir_hook.audit.cursor import Line
 from fhir_hook.collect import shape
 from fhir_hook.collect.sender import Sender
-from fhir_hook.collect.users import KNOWN, NEW, Limits, User, Users
+from fhir_hook.collect.users import KNOWN, NEW, RECENT, Limits, User, Users
 
 LIMITS = Limits(minute=(3, 10_000), day=(5, 20_000))
 DAY = 86_400.0
@@ -47,11 +47,27 @@ def test_each_place_of_a_log_counts_once_and_another_log_may_begin() -> None:
         assert user.judge(shape.take(line, 1000)) == NEW and not user.gap(shape.take(line, 1000))
         take(user, line)
     assert [user.judge(shape.take(line, 1000)) for line in lines] == [KNOWN] * 3
-    assert user.judge(shape.take(UserLog().append(seq=1, prev="1" * 64), 1000)) == KNOWN
+    other_at_1 = shape.take(UserLog().append(seq=1, prev="1" * 64), 1000)
+    assert user.judge(other_at_1) == NEW and user.gap(other_at_1)
     begins = shape.take(other.append(), 1000)
     assert user.judge(begins) == NEW and user.gap(begins)
     take(user, other.lines[0])
     assert user.judge(begins) == KNOWN and not user.gap(shape.take(other.append(), 1000))
+
+
+def test_places_are_told_apart_as_far_back_as_is_said_and_earlier_ones_are_known() -> None:
+    user, log, back = User(), UserLog(), UserLog()
+    for _ in range(RECENT + 50):
+        take(user, log.append())
+    assert {user.judge(shape.take(line, 1000)) for line in log.lines} == {KNOWN} and len(user.recent) == RECENT
+    back.lines = log.lines[:40]
+    judged = [user.judge(shape.take(back.append(duration_us=1), 1000)) for _ in range(20)]
+    assert judged == [KNOWN] * 10 + [NEW] * 10 and user.gap(shape.take(back.lines[50], 1000))
+    user = User()
+    for line in (log.lines[0], log.lines[200], log.lines[100]):
+        take(user, line)
+    assert [user.judge(shape.take(log.lines[seq], 1000)) for seq in (0, 200, 100, 50, 150)] == [KNOWN] * 3 + [NEW] * 2
+    assert [user.gap(shape.take(log.lines[seq], 1000)) for seq in (1, 50, 101, 201)] == [False, True, False, False]
 
 
 def test_the_snapshot_and_the_log_behind_it_tell_the_same_as_the_log_alone(tmp_path: Path) -> None:
@@ -73,6 +89,7 @@ def test_the_snapshot_and_the_log_behind_it_tell_the_same_as_the_log_alone(tmp_p
     collected(2)
     assert {uid: user.seq for uid, user in Users(tmp_path / "kept", where).by_uid.items()} == {1000: 4, 1001: 4}
     assert Users(tmp_path / "kept", where).of(1000).day.bytes == 500
+    assert [*Users(tmp_path / "kept", where).of(1000).recent] == [0, 1, 2, 3, 4]
     for damaged in (b"", b"[]", b'{"users":[],"segment":0,"offset":0}', b"\xff"):
         (tmp_path / "kept").write_bytes(damaged)
         found = Users(tmp_path / "kept", where)
