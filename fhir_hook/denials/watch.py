@@ -121,7 +121,7 @@ class Watcher:
             return
         self._stand.serial = max(self._stand.serial, denial.serial)
         self.seen += 1
-        found = self._processes.find(denial.pid, denial.session)
+        found = self._processes.find(denial.pid, denial.session, denial.when)
         if found is None:
             self.elsewhere += 1
             return

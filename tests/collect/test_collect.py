@@ -123,7 +123,8 @@ def test_attack_one_record_with_the_highest_seq_there_is(collecting: Collecting,
     if restarted:
         collecting.stop(signal.SIGKILL)
         collecting.start()
-    assert collecting.results("daemon", [log.append(), log.append(), *log.lines, forged]) == ["taken"] * 2 + ["known"] * 5
+    sent = [log.append(), log.append(), *log.lines, forged]
+    assert collecting.results("daemon", sent) == ["taken"] * 2 + ["known"] * 5
     found = [(r["from"]["seq"], r["from"].get("gap", False)) for r in collecting.records()]
     assert found == [(0, False), (1, False), ((1 << 53) - 1, True), (2, False), (3, False)]
 

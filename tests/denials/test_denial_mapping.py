@@ -60,15 +60,15 @@ def session(pid: int) -> int:
 def test_a_process_is_found_while_it_is_there_and_remembered_for_two_scans(group: Group) -> None:
     processes = mapping.Processes()
     pid = group.start("sleep", "100")
-    assert processes.find(pid, mapping.UNSET) == (Place(ID, 0), mapping.CGROUP)
+    assert processes.find(pid, mapping.UNSET, time.time()) == (Place(ID, 0), mapping.CGROUP)
     assert processes.scan() == {Place(ID, 0)}
     group.end()
     time.sleep(1.1)
-    assert processes.find(pid, mapping.UNSET) == (Place(ID, 0), mapping.REMEMBERED)
+    assert processes.find(pid, mapping.UNSET, time.time()) == (Place(ID, 0), mapping.REMEMBERED)
     processes.scan()
-    assert processes.find(pid, mapping.UNSET) == (Place(ID, 0), mapping.REMEMBERED)
+    assert processes.find(pid, mapping.UNSET, time.time()) == (Place(ID, 0), mapping.REMEMBERED)
     processes.scan()
-    assert processes.find(pid, mapping.UNSET) == (UNMAPPED, mapping.NOWHERE)
+    assert processes.find(pid, mapping.UNSET, time.time()) == (UNMAPPED, mapping.NOWHERE)
 
 
 def test_a_session_tells_only_while_it_is_that_of_one_container(group: Group, bare_host: Host) -> None:
@@ -80,15 +80,15 @@ def test_a_session_tells_only_while_it_is_that_of_one_container(group: Group, ba
     gone = subprocess.Popen(["true"])
     gone.wait()
     assert session(pid) != mapping.UNSET
-    assert processes.find(gone.pid, session(pid)) == (Place(ID, 0), mapping.SESSION)
-    assert processes.find(gone.pid, mapping.UNSET) == (UNMAPPED, mapping.NOWHERE)
+    assert processes.find(gone.pid, session(pid), time.time()) == (Place(ID, 0), mapping.SESSION)
+    assert processes.find(gone.pid, mapping.UNSET, time.time()) == (UNMAPPED, mapping.NOWHERE)
     other = group.path.parent / f"docker-{'e' * 64}.scope"
     other.mkdir()
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         (other / "cgroup.procs").write_text(children[0])
         processes.scan()
-        assert processes.find(gone.pid, session(pid)) == (UNMAPPED, mapping.NOWHERE)
+        assert processes.find(gone.pid, session(pid), time.time()) == (UNMAPPED, mapping.NOWHERE)
     finally:
         os.kill(int(children[0]), 9)
         time.sleep(0.2)
@@ -97,12 +97,23 @@ def test_a_session_tells_only_while_it_is_that_of_one_container(group: Group, ba
 
 def test_processes_of_the_host_are_in_no_container_and_nested_ones_in_one_that_is_not_known(bare_host: Host) -> None:
     processes = mapping.Processes()
-    assert processes.find(os.getpid(), mapping.UNSET) is None
+    assert processes.find(os.getpid(), mapping.UNSET, time.time()) is None
     nested = subprocess.Popen(["unshare", "-p", "-f", "--kill-child", "sleep", "100"])
     try:
         time.sleep(0.5)
         inner = Path(f"/proc/{nested.pid}/task/{nested.pid}/children").read_text().split()
-        assert processes.find(int(inner[0]), mapping.UNSET) == (UNMAPPED, mapping.NOWHERE)
+        assert processes.find(int(inner[0]), mapping.UNSET, time.time()) == (UNMAPPED, mapping.NOWHERE)
     finally:
         nested.kill()
         nested.wait()
+
+
+def test_attack_a_container_whose_process_has_the_number_of_one_that_was_denied_something(group: Group) -> None:
+    """What the kernel log still holds may be older than who has the number now."""
+    processes = mapping.Processes()
+    pid, now = group.start("sleep", "100"), time.time()
+    for _ in range(2):
+        assert processes.find(pid, mapping.UNSET, now) == (Place(ID, 0), mapping.CGROUP)
+        assert processes.find(pid, mapping.UNSET, now - 60) == (UNMAPPED, mapping.NOWHERE)
+        processes.scan()
+    assert processes.find(os.getpid(), mapping.UNSET, 1.0) == (UNMAPPED, mapping.NOWHERE)
