@@ -16,6 +16,7 @@ from fhir_hook.cli.log_verify import json_option
 from fhir_hook.core import paths
 from fhir_hook.denials import watch
 from fhir_hook.denials.counting import Limits
+from fhir_hook.denials.stand import Stand
 from fhir_hook.store import log
 
 _STAND = f"{paths.STATE}/denials"
@@ -100,8 +101,7 @@ def watch_command(seconds: float | None, once: bool, every: float, as_json: bool
         raise click.UsageError("--once ends by itself: leave --for out")
     with failures():
         try:
-            stand = watch.Stand(Path(_STAND))
-            watcher = watch.Watcher(Path(log.directory()), stand, Limits(every=every * 60), earlier=once)
+            watcher = watch.Watcher(Path(log.directory()), Stand(Path(_STAND)), Limits(every=every * 60), earlier=once)
         except PermissionError as error:
             raise Failed(f"the kernel's records can't be read: {error.strerror}; run it as root of the host") from None
         try:

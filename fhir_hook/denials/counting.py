@@ -168,6 +168,11 @@ class Tally:
         every = ((place, *item) for place, counted in self._places.items() for item in counted.kinds.items())
         return [entry for entry in every if entry[2].count]
 
+    def put_back(self, place: Place, kind: Kind, count: Count) -> None:
+        """Count on from what an earlier watcher counted and did not tell."""
+        counted = self._places.setdefault(place, _Counted(self.limits))
+        counted.kinds[kind] = count
+
     def tell(self, place: Place, count: Count, now: float, known: bool) -> None:
         """A record told a count."""
         count.tell(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,10 @@ from fhir_hook.denials import observable, records
 from fhir_hook.denials.counting import UNMAPPED, Count, Kind, Limits, Place, Tally
 from fhir_hook.denials.decisions import Decided, Decisions
 from fhir_hook.denials.mapping import Processes
+from fhir_hook.denials.stand import Stand
 from fhir_hook.kernel import seccomp_log
 from fhir_hook.kernel.seccomp_log import Denial
-from fhir_hook.store import files, log, names
+from fhir_hook.store import log, names
 
 ACTIONS = {
     0x80000000: "kill",
@@ -26,33 +27,8 @@ ACTIONS = {
     0x7FFC0000: "log",
 }
 SCAN, FOLLOW, WAIT = 5.0, 1.0, 0.5  # seconds
-_LIMIT = 1 << 12
 _MOST_ROUNDS = 20
 _MOST_CHECKED = 100  # containers whose decisions are looked for when watching begins
-
-
-class Stand:
-    """How far the kernel's records were read, kept in the file `path`: records of one boot have ascending numbers."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        self.serial = self._kept = self._read()
-
-    def _read(self) -> int:
-        try:
-            kept = json.loads(files.read(str(self._path), _LIMIT))
-            return int(kept["serial"]) if kept["boot"] == self._boot else 0
-        except (OSError, ValueError, KeyError, TypeError, files.FileError):
-            return 0
-
-    def keep(self) -> None:
-        """Make it durable; raises OSError."""
-        if self.serial == self._kept:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(str(self._path), (json.dumps({"boot": self._boot, "serial": self.serial}) + "\n").encode())
-        self._kept = self.serial
 
 
 class Watcher:
@@ -71,6 +47,10 @@ class Watcher:
         self._processes = Processes()
         self._decisions: Decisions | None = None
         self._tally = Tally(limits)
+        # Who reads but once may do so beside a watcher, who tells what it has counted itself.
+        self._others = stand.untold if earlier else []
+        for place, kind, count in [] if earlier else stand.untold:
+            self._tally.put_back(place, kind, dataclasses.replace(count, at=time.monotonic()))
         self._limits = limits
         self._lost: list[str] = []
         self._lost_count = 0
@@ -159,7 +139,7 @@ class Watcher:
             self._record(place, kind, count, now)
         if now - self._lost_told >= self._limits.every and self._tell_lost():
             self._lost_told = now
-        self._stand.keep()
+        self._stand.keep([*self._others, *self._tally.untold()])
 
     def _known(self, place: Place) -> bool:
         """Whether it is one of the host's containers that the log knows; a user can say that anything was decided."""
@@ -172,7 +152,7 @@ class Watcher:
         for place, kind, count in self._tally.untold():
             self._record(place, kind, count, now, must=True)
         self._tell_lost(must=True)
-        self._stand.keep()
+        self._stand.keep([*self._others, *self._tally.untold()])
 
     def _record(self, place: Place, kind: Kind, count: Count, now: float, must: bool = False) -> None:
         known = self._known(place)

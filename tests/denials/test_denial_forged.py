@@ -99,8 +99,9 @@ import json, sys, time
 from pathlib import Path
 from fhir_hook.denials import watch
 from fhir_hook.denials.counting import Limits
+from fhir_hook.denials.stand import Stand
 from fhir_hook.store import log
-watcher = watch.Watcher(Path(log.directory()), watch.Stand(Path("/var/lib/fhir-hook/denials")), Limits())
+watcher = watch.Watcher(Path(log.directory()), Stand(Path("/var/lib/fhir-hook/denials")), Limits())
 log.append({"event": "watch", "what": "watching"})
 watcher.step(0.01)
 for line in sys.stdin:
