@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import pwd
 import signal
+import socket
 import subprocess
 import time
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from audit.conftest import killing
 from collect.conftest import Collecting, UserLog
+from fhir_hook.audit import deliver
+from fhir_hook.audit.cursor import Line
 from fhir_hook.collect.server import CONNECTIONS, PER_USER
 from fhir_hook.collect.users import Limits
 from hook.conftest import write_policy
@@ -345,7 +349,34 @@ def test_kill_9_at_every_boundary_loses_nothing_that_was_acknowledged_and_double
 
 
 def test_a_socket_that_systemd_passes_is_taken(stopped: Collecting) -> None:
-    socket = ["systemd-socket-activate", "--seqpacket", "-l", str(stopped.socket), "-E", "PYTHONPATH"]
-    stopped.start(socket)
+    activate = ["systemd-socket-activate", "--seqpacket", "-l", str(stopped.socket), "-E", "PYTHONPATH"]
+    stopped.start(activate)
     stopped.socket.chmod(0o666)
+    assert stopped.results("daemon", [UserLog().append()]) == ["taken"]
+
+
+def test_attack_records_of_another_shape_that_are_in_the_log_already(stopped: Collecting, tmp_path: Path) -> None:
+    """A collector of before took them, and no record can be changed: who reads the log has to do with it."""
+    place = {"log": "rootless", "uid": DAEMON, "seq": 0, "prev": "0" * 64, "digest": "d" * 64, "time": []}
+    names = ("container", "image", "profile", "reasons", "findings", "decision", "mode", "policy", "seccomp", "path")
+    odd = [
+        {"event": event, "seen": value, **dict.fromkeys(names, value), "from": place}
+        for event in ("decision", "outcome")
+        for value in (None, 7, "x", True, ["x"], [7], [None], {"id": 7, "name": []}, [{"name": [], "code": {}}])
+    ]
+    bench = stopped.bench
+    code = "import json\nfrom fhir_hook.store import log\nfor each in json.load(sys.stdin): log.append(each)"
+    bench.sandbox.python(code, data=json.dumps(odd).encode())
+    for command in (
+        ["log"], ["log", "summary"], ["log", "summary", "--json"], ["log", "metrics"], ["report"], ["doctor"],
+        ["log", "export", "--format", "ecs"], ["log", "export", "--format", "fhir-ndjson"], ["inspect", "x"],
+        ["inspect", "0" * 64], ["log", "--container", "x"],
+    ):  # fmt: skip
+        bench(*command)  # which asserts that there is no traceback
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        for seq, line in enumerate(bench.lines()):
+            deliver.Journal(str(tmp_path / "journal")).send([Line(seq, line)], "")
+            assert line.rstrip(b"\n") in journal.recv(1 << 17)
+    stopped.start()
     assert stopped.results("daemon", [UserLog().append()]) == ["taken"]
