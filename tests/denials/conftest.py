@@ -88,17 +88,20 @@ class Watch:
             time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
-def product(host: Host) -> Host:
+@pytest.fixture(scope="module")
+def product(host: Host) -> Iterator[Host]:
     """The installed product, with an image whose profile is in complain mode."""
     profile = json.loads(Path("/usr/share/fhir-hook/profiles/hapi.json").read_text())
     profile.update({"name": "denials-complain", "mode": "complain"})
     profile.pop("match", None)
-    (SETTINGS / "profiles" / "denials-complain.json").write_text(json.dumps(profile))
+    path = SETTINGS / "profiles" / "denials-complain.json"
+    path.write_text(json.dumps(profile))
     host.run(["fhir-hook", "policy", "compile"], check=True)
     host.load(FHIR)
     host.derive(PLAIN, COMPLAINING, "--label", "io.fhir-hook.profile=denials-complain")
-    return host
+    yield host
+    path.unlink()
+    host.run(["fhir-hook", "policy", "compile"], check=True)
 
 
 @pytest.fixture

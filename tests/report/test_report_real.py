@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_a_pack_supports_a_safeguard_when_all_that_it_needs_holds(real: Real) ->
 
 
 def test_an_ordinary_user_reports_on_a_log_of_their_own(real: Real) -> None:
+    shutil.rmtree(real.host.home("rootless") / ".local/state/fhir-hook", ignore_errors=True)
     real.host.load("probe:hapi", "rootless")
     real.host.podman("run", "--rm", "--network", "none", "probe:hapi", "true", user="rootless", check=True)
     said = real.host.run(["fhir-hook", "report", "--json"], user="rootless", check=True).stdout
