@@ -102,13 +102,9 @@ class Seizure:
     def _halt(self) -> None:
         """Bring every task into an event stop."""
         for tid in self._tasks:
-            try:
-                ptrace.interrupt(tid)
-            except libc.CallFailed as error:
-                if not ptrace.is_gone(error):
-                    raise
+            self._interrupt(tid)
         halted: set[int] = set()
-        while halted != self._tasks:
+        while halted != self._tasks or self._born():
             stop = ptrace.wait_stop()
             if stop.kind in (ptrace.HALTED, ptrace.GROUP) and self._is_task(stop.tid):
                 halted.add(stop.tid)
@@ -119,7 +115,23 @@ class Seizure:
                 raise AttachError("exec-too-early", "the process called execve before it was prepared")
             else:
                 self._pass_on(stop)
+                # Any other stop takes a pending interrupt away (ptrace_stop in kernel/signal.c).
+                if stop.tid in self._tasks:
+                    self._interrupt(stop.tid)
                 halted &= self._tasks
+
+    def _interrupt(self, tid: int) -> None:
+        try:
+            ptrace.interrupt(tid)
+        except libc.CallFailed as error:
+            if not ptrace.is_gone(error):
+                raise
+
+    def _born(self) -> bool:
+        """Take in the tasks that a seized one made just before it halted: their own first stop is still to come."""
+        new = {tid for tid in procfs.tasks(self.pid) if tid not in self._tasks and self._is_ours(tid)}
+        self._tasks |= new
+        return bool(new)
 
     def run_to_exec(self) -> None:
         """Keep every task moving until one calls execve, and stop it where that call returns.
