@@ -8,6 +8,7 @@ combination of cells agree on all 2^384 argument lists.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +32,11 @@ class TooMany(Exception):
     """The conditions on one call split its arguments into more cases than can be looked at; str() is one line."""
 
 
-def cells(conditions: Sequence[Condition]) -> list[int]:
+@functools.lru_cache(maxsize=1024)
+def cells(conditions: tuple[Condition, ...]) -> tuple[int, ...]:
     """The smallest value of each cell that `conditions`, all on one argument, split the 64-bit numbers into.
 
-    Raises TooMany.
+    Kept, since profiles share their groups' conditions and are asked about them one after the other. Raises TooMany.
     """
     constants = [(_mask(cond), _constant(cond)) for cond in conditions]
     ordered = [cond[1] not in (algebra.EQ, algebra.NE, algebra.MASKED_EQ) for cond in conditions]
@@ -56,7 +58,7 @@ def cells(conditions: Sequence[Condition]) -> list[int]:
     found: dict[tuple[bool, ...], int] = {}
     for value in sorted(states.values()):
         found.setdefault(tuple(algebra.holds(cond, value) for cond in conditions), value)
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _seen(digit: int, wanted: int, ordered: bool) -> int:
@@ -78,8 +80,8 @@ def points(conditions: Iterable[Condition]) -> Iterator[tuple[int, ...]]:
     distinct = sorted(set(conditions))
     columns = []
     for index in range(MAX_ARGS):
-        own = [cond for cond in distinct if cond[0] == index]
-        columns.append(cells(own) if own else [0])
+        own = tuple(cond for cond in distinct if cond[0] == index)
+        columns.append(cells(own) if own else (0,))
     if math.prod(len(column) for column in columns) > MOST_POINTS:
         raise TooMany(f"{len(distinct)} conditions tell more than {MOST_POINTS} combinations of arguments apart")
     return itertools.product(*columns)

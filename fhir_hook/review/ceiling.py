@@ -71,15 +71,16 @@ def breaches(subject: Subject, shipped: Path) -> Iterator[Breach]:
 def _breach(subject: Subject, call: str, limit: Limit) -> str:
     if subject.unconditional(call) or not (limit.never or limit.only):
         return f"{call} with any arguments" if limit.never or limit.only else call
-    examples = [text for example in limit.examples if (text := _example(subject, call, example))]
-    if examples:
-        return ", ".join(examples[:MOST_EXAMPLES]) + " and more" * (len(examples) > MOST_EXAMPLES)
     conditions = cases.conditions_of(subject.meaning, call)
     bounds = [cond for conj in (*limit.never, *limit.only) for cond in conj]
-    for args in cases.points([*conditions, *bounds]):
-        if limit.forbids(args) and passes(subject.meaning.answer(call, args)):
-            return wording.call_text(call, args, {cond[0] for cond in bounds})
-    return ""
+    points = cases.points([*conditions, *bounds])
+    over = next((args for args in points if limit.forbids(args) and passes(subject.meaning.answer(call, args))), None)
+    if over is None:
+        return ""
+    examples = [text for example in limit.examples if (text := _example(subject, call, example))]
+    if not examples:
+        return wording.call_text(call, over, {cond[0] for cond in bounds})
+    return ", ".join(examples[:MOST_EXAMPLES]) + " and more" * (len(examples) > MOST_EXAMPLES)
 
 
 def _example(subject: Subject, call: str, example: kernel_data.Conjunction) -> str:

@@ -192,7 +192,7 @@ def _blocks(call: str, conjunctions: list[Conjunction]) -> list[Conjunction] | N
     index = indices.pop()
     conditions = [cond for found in conjunctions for cond in found]
     bits = RANGE_BITS.get((call, index), ARGUMENT_BITS)
-    edges = sorted({value for value in cases.cells(conditions) if value < 1 << bits} | {0})
+    edges = sorted({value for value in cases.cells(tuple(conditions)) if value < 1 << bits} | {0})
 
     def passes(value: int) -> bool:
         return any(all(algebra.holds(cond, value) for cond in found) for found in conjunctions)
