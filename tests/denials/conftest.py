@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from host.machine import ROOT, Host
-from servers.kernel_log import RATE_LIMIT
+from servers.kernel_log import unlimited
 from system.support import FHIR, PLAIN, SETTINGS
 
 # The kernel's records have the machine's process numbers, which the /proc below this host's own shows.
@@ -107,15 +106,10 @@ def product(host: Host) -> Iterator[Host]:
 @pytest.fixture
 def watch(product: Host) -> Iterator[Watch]:
     """The watcher; the kernel's rate limit, which is the machine's, is lifted meanwhile."""
-    lock = os.open("/dev/kmsg", os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    limit = RATE_LIMIT.read_text()
-    RATE_LIMIT.write_text("0")
-    found = Watch(product)
-    yield found
-    found.kill()
-    RATE_LIMIT.write_text(limit)
-    os.close(lock)
+    with unlimited():
+        found = Watch(product)
+        yield found
+        found.kill()
 
 
 @pytest.fixture

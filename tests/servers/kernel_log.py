@@ -6,19 +6,34 @@ namespace, so a container is told by a user id of its own.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from fhir_hook.kernel.seccomp_log import ERRNO, LOG, Denial, Reader
 
 RATE_LIMIT = Path("/proc/sys/kernel/printk_ratelimit")
-__all__ = ["ERRNO", "LOG", "RATE_LIMIT", "KernelLog"]
+USUAL_LIMIT = "5\n"
+__all__ = ["ERRNO", "LOG", "RATE_LIMIT", "KernelLog", "unlimited"]
+
+
+@contextlib.contextmanager
+def unlimited() -> Iterator[None]:
+    """The kernel logs every denial meanwhile: its limit is the machine's, so only one private host lifts it."""
+    with open("/dev/kmsg") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        before = RATE_LIMIT.read_text()
+        RATE_LIMIT.write_text("0")
+        try:
+            yield
+        finally:
+            # whoever was killed meanwhile has left it lifted
+            RATE_LIMIT.write_text(USUAL_LIMIT if before.strip() == "0" else before)
 
 
 class KernelLog:
@@ -36,11 +51,8 @@ class KernelLog:
         self._stop = threading.Event()
 
     def __enter__(self) -> KernelLog:
-        # the limit is the machine's: another private host may be at the same
-        self._lock = os.open("/dev/kmsg", os.O_RDONLY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._limit = RATE_LIMIT.read_text()
-        RATE_LIMIT.write_text("0")
+        self._unlimited = unlimited()
+        self._unlimited.__enter__()
         self._reader = Reader()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -52,9 +64,8 @@ class KernelLog:
         time.sleep(0.3)
         self._stop.set()
         self._thread.join()
-        RATE_LIMIT.write_text(self._limit)
         self._reader.close()
-        os.close(self._lock)
+        self._unlimited.__exit__(None, None, None)
 
     @property
     def lost(self) -> list[str]:
