@@ -6,6 +6,8 @@ DESTDIR :=
 VENV := .venv
 # tests/... or -k words to run less than everything: make pytest T='-k log'
 T := tests
+# make test runs the files of tests in so many private hosts at once
+HOSTS := 2
 SCRIPTS := $(shell grep -rlIE '^.!/bin/(ba)?sh' .ci demo packaging tests bench tools 2>/dev/null | sort) tests/images/lib.sh
 
 .DEFAULT_GOAL := help
@@ -39,7 +41,7 @@ endif
 $(VENV)/.ready: setup.cfg
 	$(PYTHON) -m venv --clear --system-site-packages $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check pyseccomp ruff mypy import-linter pytest hypothesis \
-	  pytest-timeout types-jsonschema types-psutil types-PyYAML fhir.resources
+	  pytest-timeout pytest-xdist types-jsonschema types-psutil types-PyYAML fhir.resources
 	touch $@
 
 venv: $(VENV)/.ready ## make the virtual environment of the tests
@@ -57,6 +59,9 @@ lint: $(VENV)/.ready ## ruff, mypy, shellcheck, import contracts
 pytest: $(VENV)/.ready ## the tests alone, in the private host; T=... chooses
 	tests/host/enter $(VENV)/bin/python -B -m pytest $(T)
 
+pytest-hosts: $(VENV)/.ready ## all tests, in two private hosts at once; HOSTS=... chooses how many
+	$(VENV)/bin/python -B -m pytest --durations=25 --dist loadfile --tx '$(HOSTS)*popen//python=tests/host/enter $(VENV)/bin/python -B' $(T)
+
 test-servers: deps $(VENV)/.ready ## real servers in every combination, and on Debian 13 (slow)
 	@tests/host/enter --net tests/images/build
 	@tests/host/install-deps servers
@@ -67,7 +72,7 @@ test: ## everything: packages, images, lint, all tests
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory images
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory pytest-hosts
 
 docs: $(VENV)/.ready ## write the generated pages and tables after profiles have changed
 	$(VENV)/bin/python -B tools/readme-tables
@@ -99,4 +104,4 @@ clean: ## remove what was built here, and the kept images
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/fhir-hook"
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help docs deps install uninstall venv images lint pytest test test-servers package release test-packages shell demo bench clean
+.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean

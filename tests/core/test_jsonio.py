@@ -134,7 +134,9 @@ def test_the_canonical_form_does_not_depend_on_the_order_of_keys() -> None:
     assert jsonio.canonical(one) == jsonio.canonical(other) == rb'{"a":"\u00e4","b":[1,{"c":3,"d":2}]}'
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"bytes", object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {1, 2}, b"bytes", object()], ids=["NaN", "infinity", "set", "bytes", "object"]
+)
 def test_what_json_can_not_hold_is_not_written(value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         jsonio.text([value])
