@@ -60,12 +60,13 @@ pytest: $(VENV)/.ready ## the tests alone, in the private host; T=... chooses
 	tests/host/enter $(VENV)/bin/python -B -m pytest $(T)
 
 pytest-hosts: $(VENV)/.ready ## all tests, in two private hosts at once; HOSTS=... chooses how many
+	@packaging/prove build/proven
 	$(VENV)/bin/python -B -m pytest --durations=25 --dist loadfile --tx '$(HOSTS)*popen//python=tests/host/enter $(VENV)/bin/python -B' $(T)
 
 test-servers: deps $(VENV)/.ready ## real servers in every combination, and on Debian 13 (slow)
 	@tests/host/enter --net tests/images/build
 	@tests/host/install-deps servers
-	@tests/host/enter --net tests/images/build on-trixie fhir-examples open-liberty keycloak python-server node go-server helios
+	@tests/host/enter --net tests/images/build on-trixie fhir-examples open-liberty keycloak python-server node on-musl go-server helios
 	FHIR_HOOK_SERVERS=all tests/host/enter $(VENV)/bin/python -B -m pytest tests/servers
 
 test: ## everything: packages, images, lint, all tests
