@@ -20,9 +20,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(tmp_path_factory.mktemp("packages"))
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["bookworm", "trixie", "sid"])
 def suite(request: pytest.FixtureRequest) -> str:
-    """Debian 12 and 13."""
+    """Debian 12, 13 and unstable."""
     return str(request.param)
 
 

@@ -133,4 +133,5 @@ def test_usr_may_be_read_only(installed: Root, runtime: str) -> None:
 
 
 def test_nothing_of_the_package_was_changed_by_using_it(installed: Root) -> None:
-    assert installed.dpkg("--verify", "fhir-hook").stdout == ""
+    said = installed.dpkg("--verify", "fhir-hook").stdout.splitlines()
+    assert [line for line in said if "/usr/share/man" not in line] == []  # the roots are made without manual pages
