@@ -19,6 +19,8 @@ from fhir_hook.review import ceiling
 from fhir_hook.runtime import real
 from fhir_hook.store import log, policy
 
+_ROUNDS = 8  # an administrator's tool copies a handful of files; one that never ends writing has to wait
+
 
 @click.group("policy")
 def command() -> None:
@@ -34,6 +36,32 @@ def compile_(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
 
     When anything is wrong the policy in force stays, and the refusal is recorded.
     """
+    if if_changed:
+        # The path unit that calls this looks at nothing until it ends: an edit that comes meanwhile is taken here.
+        for _ in range(_ROUNDS):
+            seen = _edited()
+            try:
+                _compile(if_changed, accept_signers, as_json)
+            except Failed:
+                if _edited() == seen:
+                    raise
+            else:
+                if _edited() == seen:
+                    return
+    _compile(if_changed, accept_signers, as_json)
+
+
+def _edited() -> dict[str, tuple[int, int]]:
+    """Modification time (ns) and size of everything that is compiled; files may go meanwhile."""
+    found = {}
+    for folder in (paths.SHIPPED_PROFILES, Path(paths.CONFIG).parent):
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            with contextlib.suppress(OSError):
+                found[str(path)] = (path.stat().st_mtime_ns, path.stat().st_size)
+    return found
+
+
+def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     old = in_force()
     if if_changed and old and _fresh():
         click.echo(json.dumps({"policy": old["policy"], "old": old["policy"]}) if as_json else "nothing changed")

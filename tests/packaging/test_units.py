@@ -29,7 +29,7 @@ def test_an_edit_is_compiled_under_the_units_restrictions(host: Host) -> None:
     try:
         done = started(host)
         assert [d.returncode for d in done] == [0, 0], done[-1].stderr
-        assert "is in force" in done[0].stdout
+        assert "is in force" in done[1].stdout
         assert "undetermined = refuse" in host.run(["fhir-hook", "policy", "show"]).stdout
     finally:
         SETTING.unlink()
