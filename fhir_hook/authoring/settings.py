@@ -17,6 +17,8 @@ from fhir_hook.authoring.signature import Signers
 from fhir_hook.core import decide, paths
 
 SCHEMA = "settings.schema.json"
+# The settings below [log], by the names that the hook's index has for them.
+LOG_SETTINGS = {"decisions": "log", "names": "names", "denials": "denials"}
 
 
 class SettingsError(Exception):
@@ -50,10 +52,9 @@ def load(
         document = _read(path, schema, signers)
         bindings += document.pop("bind", [])
         log = document.pop("log", {})
-        if "decisions" in log:
-            values["log"] = log["decisions"]
-        if "names" in log:
-            values["names"] = log["names"]
+        for setting, name in LOG_SETTINGS.items():
+            if setting in log:
+                values[name] = log[setting]
         values.update({f"runtime.{kind}": program for kind, program in document.pop("runtime", {}).items()})
         values.update(document)
     return Settings(values, bindings, files)

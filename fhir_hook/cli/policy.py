@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from fhir_hook.authoring import proofs
 from fhir_hook.authoring import settings as settings_module
 from fhir_hook.cli.failure import Failed
 from fhir_hook.core import paths
+from fhir_hook.health import logged
 from fhir_hook.review import ceiling
 from fhir_hook.runtime import real
 from fhir_hook.store import log, policy
@@ -69,6 +71,7 @@ def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     try:
         built = building.build(further=ceiling.refusals, accept_signers=accept_signers)
         real.check(built.index["settings"])
+        built = with_unlogged(built)
     except (building.PolicyRefused, settings_module.SettingsError, real.RealError) as error:
         problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
         _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
@@ -106,7 +109,7 @@ def check(profiles: Path | None, as_json: bool) -> None:
         folder = profiles or Path(paths.SHIPPED_PROFILES)
         built = building.build(shipped=folder, further=ceiling.refusals)
         real.check(built.index["settings"])
-        problems, warnings = [], built.warnings
+        problems, warnings = [], with_unlogged(built).warnings
     except building.PolicyRefused as error:
         problems, warnings = error.problems, []
     except (settings_module.SettingsError, real.RealError) as error:
@@ -168,6 +171,15 @@ def show(as_json: bool) -> None:
         click.echo(f"  changed since: {path} (run 'fhir-hook policy compile')")
 
 
+def with_unlogged(built: building.Built) -> building.Built:
+    """With the runtimes that can't have denials logged, if that is wanted of them, and a warning of them."""
+    if built.index["settings"]["denials"] != "all":
+        return built
+    found = logged.unlogged(built.index["settings"])
+    warnings = [*built.warnings, *([logged.consequence(found)] if found else [])]
+    return dataclasses.replace(built, index={**built.index, "unlogged": found}, warnings=warnings)
+
+
 def _summaries(profiles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     members = ("name", "version", "title", "kind", "generic", "nameable", "mode", "digest", "capabilities", "allowed")
     return [{member: profile[member] for member in members} for profile in profiles]
@@ -182,13 +194,15 @@ def in_force() -> dict[str, Any]:
 
 
 def _fresh() -> bool:
-    """Whether the policy in force can be read whole, and no source of it changed since."""
+    """Whether the policy in force can be read whole, and neither a source of it nor the runtimes changed since."""
     try:
         index = policy.load_index()
         body = policy.Body(index)
     except policy.PolicyError:
         return False
     try:
+        if index.document.get("unlogged", []) != logged.unlogged(index.document["settings"]):
+            return False
         return not index.fallback and not body.changed_sources()
     except policy.PolicyError:
         return False

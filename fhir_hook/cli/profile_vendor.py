@@ -185,7 +185,7 @@ def _changed(change: Any, about: dict[str, Any]) -> str:
     built: list[building.Built] = []
 
     def compile_policy() -> str:
-        built.append(building.build(further=ceiling.refusals))
+        built.append(policy_command.with_unlogged(building.build(further=ceiling.refusals)))
         return policy_store.write(built[0].header, built[0].profiles, built[0].index)
 
     try:

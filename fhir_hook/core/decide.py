@@ -30,6 +30,7 @@ DEFAULTS = {
     "builds": "exempt",
     "log": "fhir",
     "names": "plain",
+    "denials": "off",
 }
 
 

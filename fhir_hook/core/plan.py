@@ -59,12 +59,13 @@ class LivePlan:
     """Filters (packed struct sock_filter arrays, oldest first), capability sets asked and left, no_new_privs.
 
     In complain mode nothing is dropped and no_new_privs stays as the runtime sets it; only the filters are attached.
+    `logged`: the kernel logs what the filters deny.
 
     Raises ValueError when the kernel could never take the filters, or when an enforcing plan does without
     no_new_privs: a process without CAP_SYS_ADMIN may not attach a filter then (seccomp(2)).
     """
 
-    __slots__ = ("asked", "complain", "filters", "left", "no_new_privs")
+    __slots__ = ("asked", "complain", "filters", "left", "logged", "no_new_privs")
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class LivePlan:
         left: Capabilities,
         no_new_privs: bool = True,
         complain: bool = False,
+        logged: bool = False,
     ) -> None:
         for program in filters:
             if not program or len(program) % INSTRUCTION:
@@ -90,3 +92,4 @@ class LivePlan:
         self.left = left
         self.no_new_privs = no_new_privs
         self.complain = complain
+        self.logged = logged

@@ -104,6 +104,7 @@ def plan(tightened: Tightened, profiles: list[dict[str, Any]], known: dict[str, 
             "allowed_before": len(known) if tightened.given is None else meet.passing(tightened.given, known),
             "allowed": meet.passing(tightened.met, known),
             "inexpressible": [bounded(name, LONGEST_NAME) for name in tightened.inexpressible[:MOST_ITEMS]],
+            **({"logged": True} if tightened.logged else {}),
         },
         "capabilities": {
             "asked": _texts_list(tightened.asked["bounding"]),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+# seccomp(2): what the filter answers with an errno is logged, as far as kernel.seccomp.actions_logged has it.
+LOG_FLAG = "SECCOMP_FILTER_FLAG_LOG"
 # Annotations by which crun replaces the filter, loads code, or hands the container to another handler (crun(1)).
 BYPASSES = ("run.oci.seccomp", "run.oci.handler", "run.oci.hooks.", "krun.", "module.wasm.")
 # run.oci.keep_original_groups is Podman's own.
@@ -26,7 +28,8 @@ class Tightened:
 
     `seccomp` and `capabilities` are the new sections, `given` and `met` the engine's section (or None) and the new one
     taken apart; `removed` the annotations taken out, `noticed` those left;
-    `dropped` the capabilities that were asked for and are gone; `inexpressible` the calls denied for want of a form.
+    `logged` whether the kernel logs what is denied; `dropped` the capabilities that were asked for and are gone;
+    `inexpressible` the calls denied for want of a form.
     """
 
     __slots__ = (
@@ -40,10 +43,12 @@ class Tightened:
         "noticed",
         "inexpressible",
         "complain",
+        "logged",
     )
 
     def __init__(self, complain: bool) -> None:
         self.complain = complain
+        self.logged = False
         self.seccomp: dict[str, Any] = {}
         self.given: meet.Section | None = None
         self.met = meet.Section((meet.ERRNO, meet.EPERM), {})
@@ -55,10 +60,13 @@ class Tightened:
         self.inexpressible: list[str] = []
 
 
-def tighten(spec: Spec, profiles: list[dict[str, Any]], architecture: str, complain: bool) -> Tightened:
+def tighten(
+    spec: Spec, profiles: list[dict[str, Any]], architecture: str, complain: bool, logged: bool = False
+) -> Tightened:
     """Compute the plan for `spec` under compiled `profiles` for `architecture` (x86_64 or aarch64).
 
     In complain mode denials become SCMP_ACT_LOG and capabilities stay; the engine's own filter keeps denying.
+    `logged`: the kernel is asked to log what is denied, which runc up to 1.1 refuses to do.
     Raises SpecError when the config's own sections are malformed, KeyError for an architecture without a profile.
     """
     result = Tightened(complain)
@@ -66,6 +74,7 @@ def tighten(spec: Spec, profiles: list[dict[str, Any]], architecture: str, compl
         result.seccomp = _seccomp(spec, profiles, architecture, result)
     except meet.SectionError as error:
         raise SpecError(f"config.json: {error}") from None
+    _log(result, logged)
     result.asked = spec.capabilities
     keep = _kept(profiles)
     for name in CAPABILITY_SETS:
@@ -105,6 +114,14 @@ def _seccomp(spec: Spec, profiles: list[dict[str, Any]], architecture: str, resu
         # Denying the machine's other ABIs would be a denial too.
         written["architectures"] = (given or own[0]).get("architectures") or written["architectures"]
     return written
+
+
+def _log(result: Tightened, wanted: bool) -> None:
+    flags = result.seccomp.get("flags")
+    flags = flags if isinstance(flags, list) else []
+    if wanted and not result.complain and LOG_FLAG not in flags:
+        flags = result.seccomp["flags"] = [*flags, LOG_FLAG]
+    result.logged = LOG_FLAG in flags and not result.complain
 
 
 def _mode(section: dict[str, Any], architecture: str, complain: bool) -> dict[str, Any]:

@@ -25,10 +25,11 @@ _ABOUT = ("policy", "mode", "path")
 class Decided:
     """A decision: its `seq`, `decision` and `mode`, and `about`, the members that records of denials repeat.
 
-    `said` is whether a record after it says that denials can't be observed.
+    `logged` is whether the kernel was asked to log what is denied, `said` whether a record after it says that denials
+    can't be observed.
     """
 
-    __slots__ = ("about", "decision", "mode", "name", "path", "place", "said", "seq")
+    __slots__ = ("about", "decision", "logged", "mode", "name", "path", "place", "said", "seq")
 
     def __init__(self, place: Place, record: dict[str, Any]) -> None:
         self.place = place
@@ -37,6 +38,8 @@ class Decided:
         self.mode = str(record.get("mode", ""))
         self.path = str(record.get("path", ""))
         self.name = str(record["container"].get("name", ""))
+        seccomp = record.get("seccomp")
+        self.logged = isinstance(seccomp, dict) and seccomp.get("logged") is True
         image = record.get("image")
         self.about = {name: record[name] for name in _ABOUT if isinstance(record.get(name), str) and record[name]}
         profiles = record.get("profile")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fhir_hook.core import decide
+from fhir_hook.core.tighten import LOG_FLAG
 from fhir_hook.denials.decisions import Decided
 from fhir_hook.kernel import seccomp_log
 
-LOG_FLAG = "SECCOMP_FILTER_FLAG_LOG"
 _LARGEST = 4 << 20
 _HOST = "/var/lib/containers/storage"
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -24,10 +24,10 @@ def problem(decided: Decided, logged: set[str]) -> str:
     action = "log" if decided.mode == decide.COMPLAIN else "errno"
     if action not in logged:
         return f"{seccomp_log.ACTIONS_LOGGED} lacks {action}"
-    if decided.mode == decide.COMPLAIN:
+    if decided.mode == decide.COMPLAIN or decided.logged:
         return ""
     if decided.path == "live":
-        return "a filter that was attached to the running process does not log"
+        return "its filter was attached to the running process, and log.denials was off"
     flags = _flags(decided)
     if flags is None:
         return f"its config.json was not found, so it is not known whether its filter has {LOG_FLAG}"

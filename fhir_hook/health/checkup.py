@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fhir_hook.health import engines, installed, platform, probe, running, state, switch
+from fhir_hook.health import engines, installed, logged, platform, probe, running, state, switch
 from fhir_hook.health.finding import Finding, bad
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     platform.rootless,
     state.policy_in_force,
     state.watcher,
+    logged.denials,
     state.log_directory,
     state.log_chain,
     running.bypassed,

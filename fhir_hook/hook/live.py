@@ -64,7 +64,7 @@ def _run(current: State, config: Spec, container: Container, decision: Decision,
     if plan is not None:
         fields.update(plan.fields)
         if not native:
-            fields["seccomp"]["filters"] = [sha256_hex(program) for program in programs]
+            fields["seccomp"] = _attached(plan, programs, index)
     fields["duration_us"] = (time.monotonic_ns() - started) // 1000
     try:
         written = log.append(fields)
@@ -78,6 +78,14 @@ def _run(current: State, config: Spec, container: Container, decision: Decision,
     if plan is None or native:
         return 0
     return _attach(current, _live_plan(plan, programs), container, written["seq"])
+
+
+def _attached(plan: Plan, programs: tuple[bytes, ...], index: policy.Index) -> dict[str, Any]:
+    """What a record says of filters that are attached here: of their flags, not those of the engine's filter."""
+    plan.tightened.logged = not plan.tightened.complain and index.document["settings"].get("denials") in ("live", "all")
+    said = {name: value for name, value in plan.fields["seccomp"].items() if name != "logged"}
+    logged = {"logged": True} if plan.tightened.logged else {}
+    return {**said, **logged, "filters": [sha256_hex(program) for program in programs]}
 
 
 def _programs(plan: Plan, index: policy.Index) -> tuple[bytes, ...]:
@@ -131,6 +139,7 @@ def _live_plan(plan: Plan, programs: tuple[bytes, ...]) -> LivePlan:
         _masks(plan.tightened.capabilities),
         no_new_privs=not plan.tightened.complain,
         complain=plan.tightened.complain,
+        logged=plan.tightened.logged,
     )
 
 

@@ -47,7 +47,7 @@ def _answer(
     if stage == "precreate":  # the shim becomes the runtime, and no_new_privs would stay with it
         hardening.hook()
     identify.describe(config, container)
-    plan = planning.plan(config, decision, index) if decision.decision == decide.CONFINED else None
+    plan = planning.plan(config, decision, index, native=True) if decision.decision == decide.CONFINED else None
     fields = record.decision(decision, container, stage, "native" if plan else "", index.digest)
     if plan is not None:
         fields.update(plan.fields)

@@ -31,8 +31,11 @@ class Plan:
         self.architecture = arch
 
 
-def plan(config: Spec, decision: Decision, index: policy.Index) -> Plan | None:
-    """Plan what a confined container gets. On any obstacle the decision becomes a refusal and None is returned."""
+def plan(config: Spec, decision: Decision, index: policy.Index, native: bool = False) -> Plan | None:
+    """Plan what a confined container gets. On any obstacle the decision becomes a refusal and None is returned.
+
+    `native`: the runtime loads the filter, so it has to know the flag by which denials are logged.
+    """
     if config.ambiguous:
         decision.refuse("FH114", "config.json is ambiguous at " + ", ".join(config.ambiguous))
         return None
@@ -43,7 +46,7 @@ def plan(config: Spec, decision: Decision, index: policy.Index) -> Plan | None:
     try:
         profiles, changed = _load(decision, index, architecture)
         mode = decision.mode or _strictest_mode(profiles)
-        tightened = tighten.tighten(config, profiles, architecture, mode == decide.COMPLAIN)
+        tightened = tighten.tighten(config, profiles, architecture, mode == decide.COMPLAIN, native and _logged(index))
     except policy.PolicyError as error:
         decision.refuse(error.code, str(error))
         return None
@@ -54,6 +57,11 @@ def plan(config: Spec, decision: Decision, index: policy.Index) -> Plan | None:
     _find(config, decision, index, tightened, changed)
     fields = record.plan(tightened, profiles, _known(architecture))
     return Plan(profiles, tightened, fields, architecture)
+
+
+def _logged(index: policy.Index) -> bool:
+    """Whether runtimes are asked to have denials logged: the setting says so, and none was found that refuses it."""
+    return index.document["settings"].get("denials") == "all" and index.document.get("unlogged") == []
 
 
 def _load(decision: Decision, index: policy.Index, architecture: str) -> tuple[list[dict[str, Any]], list[str]]:

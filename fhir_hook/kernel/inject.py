@@ -140,10 +140,10 @@ class Scratch:
         self._memory.write(self.at, block)
         task.command("capset", LAYOUT.CAPSET, self.at, self.at + 8)
 
-    def seccomp(self, task: Borrowed, program: bytes) -> None:
-        """Attach a filter (packed struct sock_filter) to the task; raises InjectedFailed."""
+    def seccomp(self, task: Borrowed, program: bytes, flags: int = 0) -> None:
+        """Attach a filter (packed struct sock_filter) to the task, with flags of seccomp(2); raises InjectedFailed."""
         self._memory.write(self.at, _FPROG.pack(len(program) // 8, self.at + _FPROG.size) + program)
-        task.command("seccomp", LAYOUT.SECCOMP, libc.SECCOMP_SET_MODE_FILTER, 0, self.at)
+        task.command("seccomp", LAYOUT.SECCOMP, libc.SECCOMP_SET_MODE_FILTER, flags, self.at)
 
     def unmap(self, task: Borrowed) -> None:
         task.command("munmap", LAYOUT.MUNMAP, self.at, self._length)

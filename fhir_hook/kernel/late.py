@@ -96,7 +96,7 @@ def _inject(pid: int, plan: LivePlan, options: int, before: procfs.Status, wante
     scratch = inject.Scratch(task, memory, inject.room(plan.filters))
     _drop(task, scratch, before.capabilities, wanted)
     for program in plan.filters:
-        scratch.seccomp(task, program)
+        scratch.seccomp(task, program, libc.SECCOMP_FILTER_FLAG_LOG if plan.logged else 0)
     _unmap(task, scratch)
     task.give_back()
     if suspended:

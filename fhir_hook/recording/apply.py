@@ -17,8 +17,6 @@ from fhir_hook.authoring.expand import NUMBERS
 from fhir_hook.core import jsonio, oci_seccomp, spec, tighten
 from fhir_hook.core.oci_seccomp import ERRNO, Meaning
 
-LOG_FLAG = "SECCOMP_FILTER_FLAG_LOG"
-
 
 def tightened(data: bytes, plan: dict[str, Any]) -> bytes:
     """The config.json under the profile. Raises SpecError, KeyError for another architecture."""
@@ -32,7 +30,7 @@ def tightened(data: bytes, plan: dict[str, Any]) -> bytes:
         document["process"]["noNewPrivileges"] = True
     if plan["log"]:
         seccomp = document["linux"]["seccomp"]
-        seccomp["flags"] = sorted({*(seccomp.get("flags") or ()), LOG_FLAG})
+        seccomp["flags"] = sorted({*(seccomp.get("flags") or ()), tighten.LOG_FLAG})
     return jsonio.text(document).encode("ascii")
 
 
