@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.log_checkpoint import failures
 from fhir_hook.cli.log_export import origin_here
-from fhir_hook.cli.log_forward import Forwarder
+from fhir_hook.cli.log_forward import Forwarder, command_line
 from fhir_hook.cli.log_verify import EXISTING, json_option
 from fhir_hook.store import names
 
@@ -38,7 +39,9 @@ def send(base: str, ca: Path | None, certificate: Path | None, create: bool, fol
     with failures():
         try:
             to = repository.Repository(base, authority, own, origin_here(), create, names.by_policy())
-            forwarder = Forwarder(places, f"fhir-{sha256(base.encode()).hexdigest()[:12]}", to)
+            again = f"fhir-hook log deliver --to {shlex.quote(base)}" + (" --create" if create else "")
+            name = f"fhir-{sha256(base.encode()).hexdigest()[:12]}"
+            forwarder = Forwarder(places, name, to, f"the repository {base}", command_line(again, ca, certificate))
             count = forwarder.run() if not follow else forwarder.follow()
         except repository.AddressError as error:
             raise click.BadParameter(str(error), param_hint="--to") from None

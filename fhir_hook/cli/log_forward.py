@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from hashlib import sha256
 from pathlib import Path
 
 import click
 
-from fhir_hook.audit import cursor, deliver
+from fhir_hook.audit import cursor, deliver, standing
 from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.log_checkpoint import failures
@@ -37,11 +38,20 @@ def forward(journal: bool, syslog: str, ca: Path | None, certificate: Path | Non
     with failures():
         try:
             to = deliver.Journal() if journal else _syslog(syslog, ca, certificate)
-            forwarder = Forwarder(places, name, to)
+            called = "the journal" if journal else f"syslog {syslog}"
+            option = "--journal" if journal else f"--syslog {shlex.quote(syslog)}"
+            again = command_line(f"fhir-hook log forward {option}", ca, certificate)
+            forwarder = Forwarder(places, name, to, called, again)
             count = forwarder.run() if not follow else forwarder.follow()
         except (cursor.CursorError, deliver.DeliveryError) as error:
             raise Failed(f"{error}; what was not delivered stays for the next time") from None
     click.echo(json.dumps({"delivered": count}) if as_json else f"delivered {count} records")
+
+
+def command_line(start: str, ca: Path | None, certificate: Path | None) -> str:
+    """The command that goes the same way again."""
+    options = (("--ca", ca), ("--certificate", certificate))
+    return " ".join([start, *(f"{option} {shlex.quote(str(path))}" for option, path in options if path)])
 
 
 def _syslog(address: str, ca: Path | None, certificate: Path | None) -> deliver.Syslog:
@@ -55,15 +65,26 @@ def _syslog(address: str, ca: Path | None, certificate: Path | None) -> deliver.
 class Forwarder:
     """Brings a delivery up to date with the log and its newest checkpoint."""
 
-    def __init__(self, places: Places, name: str, to: deliver.Delivery) -> None:
+    def __init__(self, places: Places, name: str, to: deliver.Delivery, called: str, command: str) -> None:
+        """`called`: where it goes, for people; `command`: what goes there again."""
         self._places = places
         self._to = to
-        state = places.tree.parent / "forward"
-        self._cursor = cursor.Cursor(state / name)
-        self._seen = state / f"{name}.checkpoint"
+        self._way = (name, called, command)
+        self._cursor = cursor.Cursor(standing.directory(places) / name)
+        self._seen = standing.directory(places) / f"{name}.checkpoint"
 
     def run(self) -> int:
-        """Deliver everything that is there; returns the number of records."""
+        """Deliver everything that is there; returns the number of records. What became of it is written down."""
+        try:
+            count = self._run()
+        except deliver.DeliveryError as error:
+            self._cursor.again().keep()  # the doctor has to know what waits, also if nothing ever arrived
+            standing.keep(self._places, *self._way, problem=str(error))
+            raise
+        standing.keep(self._places, *self._way)
+        return count
+
+    def _run(self) -> int:
         count = 0
         while True:
             lines = self._cursor.lines(self._places.log)

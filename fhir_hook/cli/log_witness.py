@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from fhir_hook.audit import cosigning, keys, note, witness
+from fhir_hook.audit import cosigning, keys, note, standing, witness
 from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.log_checkpoint import failures
@@ -40,7 +41,13 @@ def ask(url: str, text: str, as_json: bool) -> None:
             signed, known = kept.signed(), kept.verifiers()
             if signed is None:
                 raise Failed("nothing is signed yet: run 'fhir-hook log checkpoint'")
-            found = cosigning.ask(places, url, public, signed, known)
+            way = (f"witness-{public.id.hex()}", f"the witness {public.name}", _again(url, text))
+            try:
+                found = cosigning.ask(places, url, public, signed, known)
+            except cosigning.WitnessError as error:
+                standing.keep(places, *way, problem=str(error))
+                raise
+            standing.keep(places, *way)
     except cosigning.Conflict as error:
         said = json.dumps({"cosigned": False, "problem": str(error)}) if as_json else f"fhir-hook: {error}"
         click.echo(said, err=not as_json)
@@ -49,6 +56,11 @@ def ask(url: str, text: str, as_json: bool) -> None:
         raise Failed(f"{error}; the checkpoint stays to be cosigned next time") from None
     size = found.checkpoint.size
     click.echo(json.dumps({"cosigned": True, "size": size}) if as_json else found.data.decode(), nl=as_json)
+
+
+def _again(url: str, key: str) -> str:
+    """The command that asks the witness again."""
+    return f"fhir-hook log witness --url {shlex.quote(url)} --witness-key {shlex.quote(key)}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fhir_hook.health import engines, installed, logged, platform, probe, running, state, switch
+from fhir_hook.health import engines, installed, logged, off_host, platform, probe, running, state, switch
 from fhir_hook.health.finding import Finding, bad
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -33,6 +33,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     logged.denials,
     state.log_directory,
     state.log_chain,
+    off_host.held_elsewhere,
     running.bypassed,
 )
 

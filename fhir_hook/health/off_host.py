@@ -1,0 +1,56 @@
+"""Whether the log is held elsewhere, too: what is on this host only, whoever is root on it can write anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from fhir_hook.audit import standing
+from fhir_hook.audit.places import Places
+from fhir_hook.audit.standing import Way
+from fhir_hook.core import paths
+from fhir_hook.health.finding import Finding, bad, good, note
+from fhir_hook.store import log
+
+CHECK = "log.off-host"
+# A receiver may be away for a restart; what makes its way by a timer of a day is late after two.
+PATIENCE = 3600.0
+WITNESS_PATIENCE = 2 * 86400.0
+
+
+def held_elsewhere() -> Iterator[Finding]:
+    """Each way by which records and checkpoints leave this host: whether there is one, and how far it has come."""
+    if os.geteuid() != 0 or log.directory() != paths.LOG_DIRECTORY:
+        return
+    ways = standing.ways(Places.default())
+    for way in ways:
+        yield _of(way)
+    if not [way for way in ways if not way.here]:
+        seen = "records and checkpoints are in this host's own journal only" if ways else "nothing leaves this host"
+        why = "whoever is root here can write the log anew with the key that signs it, and a lost disk loses it"
+        repair = "fhir-hook log forward --syslog HOST:6514 --follow, or log deliver, or log witness"
+        yield note(CHECK, f"{seen}: no forwarding, no delivery, no witness was ever tried", why, repair)
+
+
+def _of(way: Way) -> Finding:
+    if way.broken:
+        why = "the log was cut off, replaced or restored since it was delivered there: one of the two is false"
+        return bad(CHECK, f"{way.to}: {way.problem}", why, "fhir-hook log verify; compare with what is held there")
+    if not way.waits and not way.problem:
+        return good(CHECK, f"{way.to} has everything")
+    said = f"{way.to}: " + "; ".join(filter(None, (way.waits and f"{way.waits} wait {_age(way.since)}", way.problem)))
+    why = "they are on this host only, where root can change them"
+    witness = way.command.startswith("fhir-hook log witness")
+    if way.waits and way.since > (WITNESS_PATIENCE if witness else PATIENCE):
+        return bad(CHECK, said, why, way.command)
+    if way.problem:
+        return note(CHECK, said, why, way.command)
+    return good(CHECK, f"{way.to} is asked, and has all but the newest")
+
+
+def _age(seconds: float) -> str:
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"for {count} {name}{'s' if count > 1 else ''}"
+    return "for seconds"
