@@ -18,7 +18,9 @@ from fhir_hook.core import decide, paths
 
 SCHEMA = "settings.schema.json"
 # The settings below [log], by the names that the hook's index has for them.
-LOG_SETTINGS = {"decisions": "log", "names": "names", "denials": "denials"}
+LOG_SETTINGS = {"decisions": "log"} | {
+    name: name for name in ("names", "denials", "segment_size", "segment_age", "keep")
+}
 
 
 class SettingsError(Exception):

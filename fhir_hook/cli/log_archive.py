@@ -10,15 +10,12 @@ from typing import NoReturn
 
 import click
 
-from fhir_hook.audit import archive, signing
+from fhir_hook.audit import archive, retention, signing
 from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.log_checkpoint import failures, parse_age
 from fhir_hook.cli.log_verify import EXISTING, json_option, key_option, read_checkpoint, verifiers
 from fhir_hook.store import log
-
-KEEP = "6y"
-"""45 CFR 164.316(b)(2)(i) asks for six years."""
 
 
 @click.command("archive")
@@ -30,6 +27,7 @@ def save(target: Path, as_json: bool) -> None:
     try:
         with failures():
             report = archive.save(places, target)
+            retention.archived(places, target, report.signed)
             log.append({"event": "log", "what": "archived", "records": report.signed, "files": len(report.files)})
     except (signing.Refused, archive.ArchiveError) as error:
         _no(str(error), as_json)
@@ -41,12 +39,12 @@ def save(target: Path, as_json: bool) -> None:
 
 @click.command("remove")
 @click.option("--archive", "source", required=True, type=EXISTING, help="Where they are kept.")
-@click.option("--keep", default=KEEP, show_default=True, help="Keep here what is younger.")
+@click.option("--keep", help="Keep here what is younger; default: the setting log.keep, 6y.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
-def remove(source: Path, keep: str, dry_run: bool, as_json: bool) -> None:
+def remove(source: Path, keep: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove closed segments that are old enough, signed, and in the archive byte for byte; nothing else ever goes."""
-    before = time.time() - parse_age(keep)
+    before = time.time() - parse_age(keep or retention.setting("keep", retention.KEEP))
     try:
         with failures():
             found = archive.removable(Places.default(), source, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -11,15 +10,11 @@ from contextlib import contextmanager
 
 import click
 
-from fhir_hook.audit import keys, signing, tiles, tree
+from fhir_hook.audit import keys, retention, signing, tiles, tree
 from fhir_hook.audit.note import Signer
 from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.store import log, rotation
-
-SEGMENT_SIZE, SEGMENT_AGE = "64M", "30d"
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 
 
 @contextmanager
@@ -35,18 +30,18 @@ def failures() -> Iterator[None]:
 
 def parse_size(text: str) -> int:
     """Bytes from 500K, 64M, 1G."""
-    match = re.fullmatch(r"(\d{1,12})([KMG]?)", text)
-    if not match:
-        raise click.BadParameter(f"{text!r} is no size: write 64M")
-    return int(match[1]) * _SIZES[match[2]]
+    try:
+        return retention.size_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_age(text: str) -> float:
     """Seconds from 12h, 30d, 6y."""
-    match = re.fullmatch(r"(\d{1,6})([hdwy])", text)
-    if not match:
-        raise click.BadParameter(f"{text!r} is no age: write 30d or 6y")
-    return int(match[1]) * _AGES[match[2]]
+    try:
+        return retention.age_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command("checkpoint")
@@ -82,14 +77,16 @@ def checkpoint(make_key: bool, as_json: bool) -> None:
 
 
 @click.command("rotate")
-@click.option("--size", default=SEGMENT_SIZE, show_default=True, help="Close the segment when it is this large,")
-@click.option("--age", default=SEGMENT_AGE, show_default=True, help="or its first record this old,")
+@click.option("--size", help="Close the segment when it is this large; default: the setting log.segment_size, 64M,")
+@click.option("--age", help="or its first record this old; default: the setting log.segment_age, 30d,")
 @click.option("--now", is_flag=True, help="or in any case.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def rotate(size: str, age: str, now: bool, as_json: bool) -> None:
+def rotate(size: str | None, age: str | None, now: bool, as_json: bool) -> None:
     """Close the file that the log is written to, if it is due, and begin a new one; no record is lost on the way."""
+    largest = parse_size(size or retention.setting("segment_size", retention.SEGMENT_SIZE))
+    oldest = parse_age(age or retention.setting("segment_age", retention.SEGMENT_AGE))
     with failures():
-        closed = rotation.rotate(log.directory(), 0 if now else parse_size(size), time.time() - parse_age(age))
+        closed = rotation.rotate(log.directory(), 0 if now else largest, time.time() - oldest)
     if as_json:
         click.echo(json.dumps({"closed": str(closed) if closed else None}))
     else:

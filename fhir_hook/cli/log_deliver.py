@@ -47,8 +47,8 @@ def send(base: str, ca: Path | None, certificate: Path | None, create: bool, fol
             raise click.BadParameter(str(error), param_hint="--to") from None
         except (cursor.CursorError, deliver.DeliveryError) as error:
             raise Failed(f"{error}; what was not delivered stays for the next time") from None
-    for digest in to.left[:20]:
+    for digest in to.left:
         click.echo(f"fhir-hook: the line with the SHA-256 {digest} is no record, and was left out", err=True)
-    delivered = count - len(to.left)
-    document = {"delivered": delivered, "left_out": len(to.left)}
+    delivered = count - to.left_out
+    document = {"delivered": delivered, "left_out": to.left_out}
     click.echo(json.dumps(document) if as_json else f"delivered {delivered} records")

@@ -23,6 +23,7 @@ from fhir_hook.exports.wording import clean
 
 SECONDS = 60.0
 BATCH = 100
+MOST_NAMED = 20
 _MOST_ANSWER = 64 << 20
 _TAG_SYSTEM = "urn:ietf:rfc:3986"
 
@@ -34,8 +35,8 @@ class AddressError(Exception):
 class Repository:
     """The repository at `base`, the service base URL; `authority` and `certificate` are files as for syslog.
 
-    create: conditional creates in the place of updates. hide: no names that people chose. `left` are the digests of
-    lines that no AuditEvent can be made of.
+    create: conditional creates in the place of updates. hide: no names that people chose. `left_out` is the
+    number of lines that no AuditEvent can be made of, `left` the digests of the first of them.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class Repository:
         self._origin, self._create, self._hide = origin, create, hide
         self._connection: http.client.HTTPConnection | None = None
         self.left: list[str] = []
+        self.left_out = 0
 
     def send(self, lines: Iterable[Line], checkpoint: str) -> None:
         """Deliver records; a checkpoint is no AuditEvent, and goes by other ways. Raises DeliveryError."""
         batch: list[tuple[Line, dict[str, Any]]] = []
+        left: list[str] = []
         for line in lines:
             resource = self._resource(line)
             if resource is None:
-                self.left.append(line.digest)
+                left.append(line.digest)
                 continue
             batch.append((line, resource))
             if len(batch) == BATCH:
@@ -61,6 +64,8 @@ class Repository:
                 batch = []
         if batch:
             self._post(batch)
+        self.left_out += len(left)  # now, since what is not accepted is sent again
+        self.left += left[: MOST_NAMED - len(self.left)]
 
     def _resource(self, line: Line) -> dict[str, Any] | None:
         record = parsed(line)

@@ -34,6 +34,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     state.log_directory,
     state.log_chain,
     off_host.held_elsewhere,
+    off_host.archived,
     running.bypassed,
 )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 
-from fhir_hook.audit import standing
+from fhir_hook.audit import retention, standing
 from fhir_hook.audit.places import Places
 from fhir_hook.audit.standing import Way
 from fhir_hook.core import paths
@@ -30,6 +31,31 @@ def held_elsewhere() -> Iterator[Finding]:
         why = "whoever is root here can write the log anew with the key that signs it, and a lost disk loses it"
         repair = "fhir-hook log forward --syslog HOST:6514 --follow, or log deliver, or log witness"
         yield note(CHECK, f"{seen}: no forwarding, no delivery, no witness was ever tried", why, repair)
+
+
+def archived() -> Iterator[Finding]:
+    """Whether closed segments of the log are in an archive, and whether some are old enough to go."""
+    check = "log.archived"
+    if os.geteuid() != 0 or log.directory() != paths.LOG_DIRECTORY:
+        return
+    keep = retention.setting("keep", retention.KEEP)
+    found = retention.due(Places.default(), retention.age_of(keep))
+    if found.missing:
+        why = "they are on this disk only, and none can be removed that no archive has"
+        seen = f"{_counted(found.missing)} in no archive"
+        yield note(check, seen, why, f"fhir-hook log archive --to {shlex.quote(found.to) if found.to else 'DIRECTORY'}")
+    if found.old:
+        why = f"they are older than {keep} (log.keep), and in the archive"
+        repair = f"fhir-hook log remove --archive {shlex.quote(found.to)}"
+        yield note(check, f"{_counted(found.old)} due to go", why, repair)
+    if not found.missing and not found.old:
+        yield good(check, f"closed segments are archived, and none is older than {keep}")
+
+
+def _counted(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"1 closed segment ({names[0]}) is"
+    return f"{len(names)} closed segments ({names[0]} to {names[-1]}) are"
 
 
 def _of(way: Way) -> Finding:

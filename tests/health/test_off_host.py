@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,45 @@ def test_attack_a_state_that_is_damaged_is_no_end_of_the_doctor(host: Bench, dat
     (folder / "syslog-0123456789ab").write_bytes(data)
     (finding,) = said(host)
     assert finding["level"] == "bad" and "remove it" in finding["seen"]
+
+
+def archived(host: Bench) -> list[dict[str, Any]]:
+    """What the doctor says of archives."""
+    findings = json.loads(host("doctor", "--json").stdout)["findings"]
+    return [finding for finding in findings if finding["check"] == "log.archived"]
+
+
+def test_segments_that_no_archive_has_or_that_are_due_to_go_are_named_with_the_command(
+    host: Bench, tmp_path: Path
+) -> None:
+    assert [finding["level"] for finding in archived(host)] == ["good"]
+    host("log", "key", "new", "--origin", "test.example/log", check=True)
+    host("log", "rotate", check=True)
+    (finding,) = archived(host)
+    assert finding["level"] == "note" and "decisions-000000000000.jsonl" in finding["seen"]
+    assert finding["repair"] == "fhir-hook log archive --to DIRECTORY"
+    host("log", "archive", "--to", tmp_path / "archive", check=True)
+    assert [finding["level"] for finding in archived(host)] == ["good"]
+    closed = host.log / "decisions-000000000000.jsonl"
+    os.utime(closed, (1_000_000_000, 1_000_000_000))
+    (finding,) = archived(host)
+    assert finding["repair"] == f"fhir-hook log remove --archive {tmp_path / 'archive'}"
+    host("log", "rotate", "--now", check=True)
+    assert {f["repair"].split()[2] for f in archived(host)} == {"archive", "remove"}
+
+
+def test_how_large_old_and_long_kept_segments_are_is_a_setting(host: Bench, tmp_path: Path) -> None:
+    (host.sandbox.share / "profiles").symlink_to(ROOT / "profiles")
+    settings = host.sandbox.etc / "config.toml"
+    settings.write_text('[log]\nsegment_size = "10K"\nsegment_age = "900y"\nkeep = "1d"\n')
+    host("policy", "compile", check=True)
+    host("log", "key", "new", "--origin", "test.example/log", check=True)
+    assert host.json("log", "rotate")["closed"] is None
+    host.append(50)
+    assert host.json("log", "rotate")["closed"]
+    host("log", "archive", "--to", tmp_path / "archive", check=True)
+    again = host.json("log", "remove", "--archive", tmp_path / "archive", "--dry-run")
+    assert again["removable"] == [] and "not old enough" in again["kept"]
+    for wrong in ('segment_size = "0M"', 'segment_age = "1"', 'keep = "-6y"', "keep = 6"):
+        settings.write_text(f"[log]\n{wrong}\n")
+        assert host("policy", "check").returncode == 1, wrong

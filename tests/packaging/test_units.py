@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from pathlib import Path
 
 from host.machine import ROOT, Host, Result
 
 UNITS = ROOT / "packaging/systemd"
 POLICY, LOG = UNITS / "fhir-hook-policy.service", UNITS / "fhir-hook-log.service"
+METRICS, DELIVER = UNITS / "fhir-hook-metrics.service", UNITS / "fhir-hook-deliver.service"
 SETTING = Path("/etc/fhir-hook/config.d/70-unit.toml")
 
 
-def started(host: Host, unit: Path = POLICY) -> list[Result]:
-    """Each ExecStart of the unit in turn, up to the first that fails and may not (systemd.service(5): not `-`)."""
+def started(host: Host, unit: Path = POLICY, **variables: str) -> list[Result]:
+    """Each ExecStart of the unit in turn, up to the first that fails and may not (systemd.service(5): not `-`).
+
+    variables: what its EnvironmentFile sets; $NAME becomes several words, ${NAME} one.
+    """
     done: list[Result] = []
+    network = ["-n"] if "PrivateNetwork=yes" in unit.read_text() else []
     for line in re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.M):
-        sandbox = ["unshare", "-m", "-n", "/usr/bin/python3", ROOT / "tests/packaging/sandbox.py", unit]
-        done.append(host.run([*sandbox, *line.removeprefix("-").split()]))
+        sandbox = ["unshare", "-m", *network, "/usr/bin/python3", ROOT / "tests/packaging/sandbox.py", unit]
+        words: list[str] = []
+        for word in line.removeprefix("-").split():
+            value = variables.get(word.strip("${}"), "")
+            words += [value] if word.startswith("${") else value.split() if word[0] == "$" else [word]
+        done.append(host.run([*sandbox, *words]))
         if done[-1].returncode and not line.startswith("-"):
             break
     return done
@@ -75,3 +85,51 @@ def test_the_log_is_signed_under_the_units_restrictions_with_a_key_that_is_made_
     finally:
         for path in state:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def test_runtimes_are_asked_for_their_versions_under_the_units_restrictions(host: Host) -> None:
+    SETTING.write_text('[log]\ndenials = "all"\n')
+    try:
+        done = started(host)
+        assert [d.returncode for d in done] == [0, 0], done[-1].stderr
+        assert "(runc version 1.1" in done[0].stderr and "crun" not in done[0].stderr, done[0].stderr
+    finally:
+        SETTING.unlink()
+        assert [d.returncode for d in started(host)] == [0, 0]
+
+
+def test_metrics_are_written_for_the_node_exporter_under_the_units_restrictions(host: Host) -> None:
+    folder = Path("/var/lib/prometheus/node-exporter")
+    there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / "fhir-hook.prom"
+    try:
+        (done,) = started(host, METRICS, FHIR_HOOK_METRICS=str(output))
+        assert done.returncode == 0, done.stderr
+        assert "fhir_hook_records_total" in output.read_text() and output.stat().st_mode & 0o777 == 0o644
+        (done,) = started(host, METRICS, FHIR_HOOK_METRICS="/etc/fhir-hook/elsewhere.prom")
+        assert done.returncode == 3 and len(done.stderr.splitlines()) == 1, done.stderr
+    finally:
+        output.unlink(missing_ok=True)
+        shutil.rmtree("/var/lib/fhir-hook/metrics", ignore_errors=True)
+        if not there:
+            shutil.rmtree(folder.parent)
+
+
+def test_delivery_reaches_the_network_under_the_units_restrictions_and_the_doctor_says_what_it_met(host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/fhir"
+    try:
+        (done,) = started(host, DELIVER, FHIR_HOOK_DELIVER=f"--to {address}")
+        assert done.returncode == 3 and "Connection refused" in done.stderr, done.stderr
+        assert f"fhir-hook log deliver --to {address}" in host.run(["fhir-hook", "doctor"]).stdout
+    finally:
+        shutil.rmtree("/var/lib/fhir-hook/forward", ignore_errors=True)
+
+
+def test_what_is_off_until_it_is_configured_is_not_started_by_the_packages() -> None:
+    for unit in (METRICS, DELIVER):
+        condition = f"ConditionPathExists=/etc/default/{unit.stem}"
+        assert condition in unit.read_text() and condition in unit.with_suffix(".timer").read_text()
+    rules = (ROOT / "packaging/debian/rules").read_text()
+    assert "--no-enable --no-start --no-stop-on-upgrade fhir-hook-metrics.timer fhir-hook-deliver.timer" in rules
