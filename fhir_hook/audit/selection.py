@@ -18,7 +18,7 @@ class Selection:
 
     `container` is a name or the start of an id, `image` a part of a name or the start of an id, `user` a uid (of the
     process or of the login), `profile` a name, `name version`, or the start of a digest; `code` is that of a reason or
-    finding.
+    finding, `source` is host (what this host's hook and commands wrote) or users (what users sent of their own logs).
     """
 
     since: datetime | None = None
@@ -30,12 +30,14 @@ class Selection:
     user: int | None = None
     event: str = ""
     profile: str = ""
+    source: str = ""
 
     def matches(self, record: Record) -> bool:
         """Whether a record is meant."""
         return (
             (not self.event or record.get("event") == self.event)
             and (not self.decision or record.get("decision") == self.decision)
+            and (not self.source or (self.source == "users") == is_claim(record))
             and (not self.container or self._container(part(record, "container")))
             and (not self.image or self._image(part(record, "image")))
             and (not self.code or self.code.upper() in codes_of(record))
@@ -63,6 +65,11 @@ class Selection:
         if time is None:
             return False
         return not ((self.since and time < self.since) or (self.until and time > self.until))
+
+
+def is_claim(record: Record) -> bool:
+    """Whether a record says what a user sent of a log that this user may write as they like."""
+    return "from" in record
 
 
 def part(record: Record, member: str) -> Record:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fhir_hook.audit.selection import Record, Selection, items
-from fhir_hook.cli.log_table import local, printable
+from fhir_hook.audit.selection import Record, Selection
+from fhir_hook.cli.log_table import local
 from fhir_hook.cli.selecting import selection_options
+from fhir_hook.core.record import printable
 from fhir_hook.report import naming
 from fhir_hook.report.changes import Changes
 from fhir_hook.report.collection import Row, Rows
@@ -32,12 +33,13 @@ class Without:
 
     def add(self, record: Record) -> None:
         """Take a record; what users say of their own containers tells nothing of the host."""
-        if record.get("event") != "decision" or naming.sender_of(record) is not None:
+        if naming.sender_of(record) is not None:
             return
-        decision = "complain mode" if naming.is_complain(record) else record.get("decision")
-        if decision in ("complain mode", "exempt", "undetermined"):
-            codes = naming.reasons_of(record) + [str(f.get("code")) for f in items(record, "findings")]
-            self.rows.add((str(decision), naming.image_of(record), " ".join(dict.fromkeys(codes))), record)
+        about = naming.without_of(record)
+        if naming.is_complain(record):
+            about = ("complain mode", naming.image_of(record), naming.joined_codes(record))
+        if about:
+            self.rows.add(about, record)
 
 
 @click.command("summary")

@@ -6,14 +6,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fhir_hook.audit.selection import Record, codes_of, items, local_time, names_of, part, text
+from fhir_hook.audit.selection import Record, codes_of, is_claim, items, local_time, names_of, part, text
 from fhir_hook.cli import log_denials
+from fhir_hook.core.record import printable
 from fhir_hook.report.changes import described
 
 COLOURS = {"confined": "green", "refused": "red", "exempt": "yellow", "undetermined": "yellow", "ignored": "dim",
            "denial": "magenta"}
+CLAIMED = "claimed:"
+"""What stands before the word of a user, who may write anything into a log of their own."""
 _COLUMNS = ("time", "what", "container", "image", "by", "details")
-_WIDEST = {"time": 19, "what": 12, "container": 30, "image": 48, "by": 18}
+_WIDEST = {"time": 19, "what": 17, "container": 30, "image": 48, "by": 18}
 _ROWS = 500  # that are looked at before the columns' widths are settled
 _LEAST_DETAILS = 20
 _GAPS = 2 * len(_COLUMNS)
@@ -47,7 +50,7 @@ class Writer:
         for name, width in zip(_COLUMNS, self._widths, strict=True):
             table.add_column(name, overflow="fold", no_wrap=name == "time", width=width)
         for cells in self._rows:
-            colour = COLOURS.get(cells[1], "cyan")
+            colour = "dim" if cells[1].startswith(CLAIMED) else COLOURS.get(cells[1], "cyan")
             table.add_row(*(Text(cell, style=colour if at == 1 else "") for at, cell in enumerate(cells)))
         self._rows = []
         self._console.print(table)
@@ -67,6 +70,8 @@ def row(record: Record) -> list[str]:
     what = text(record, "decision") or text(record, "event")
     if record.get("event") == "outcome" and "decision" not in record:
         what = "in force"
+    if is_claim(record):
+        what = f"{CLAIMED} {what}"
     container, image = part(record, "container"), part(record, "image")
     names = names_of(image)
     by = " ".join(filter(None, (text(record, "path"), text(record, "stage"))))
@@ -91,7 +96,8 @@ def local(time: str) -> str:
 
 def details(record: Record) -> str:
     """What a record says besides its columns, in one line."""
-    parts = [f"{p.get('name')} {p.get('version')}" for p in items(record, "profile")]
+    parts = [f"user {part(record, 'from').get('uid', 'unknown')} says"] if is_claim(record) else []
+    parts += [f"{p.get('name')} {p.get('version')}" for p in items(record, "profile")]
     seccomp, dropped = part(record, "seccomp"), part(record, "capabilities").get("dropped")
     if "allowed" in seccomp:
         parts.append(f"calls {seccomp.get('allowed_before')} -> {seccomp['allowed']}")
@@ -104,17 +110,8 @@ def details(record: Record) -> str:
         parts.append(f"{len(dropped)} capabilities dropped")
     parts += [f"{item.get('code')} {item.get('text')}" for item in items(record, "reasons")]
     parts += codes_of({"findings": record.get("findings")})
-    if "from" in record:
-        parts.append(f"says user {part(record, 'user').get('uid')}")
     if record.get("event") in ("denial", "watch"):
         parts.append(log_denials.described(record))
     elif record.get("event") not in _COMMON:
         parts.append(described(record))
     return "; ".join(parts)
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could steer a terminal, break a line, or turn its direction."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -14,6 +14,7 @@ from fhir_hook.audit.checkpoint import Checkpoint, Signed
 from fhir_hook.audit.places import Places
 from fhir_hook.cli.failure import Failed
 from fhir_hook.cli.log_checkpoint import failures
+from fhir_hook.core.record import printable
 
 _LIMIT = 1 << 20
 OWN_KEY = (
@@ -169,11 +170,6 @@ def _print(report: verification.Report, remark: str) -> None:
     if remark:
         click.echo(f"key         {remark}")
     click.echo("good" if report.good else "NOT GOOD")
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that a terminal could take for a command."""
-    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @click.command("prove")

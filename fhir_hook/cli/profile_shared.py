@@ -16,6 +16,7 @@ from rich.text import Text
 from fhir_hook.authoring.source import Sources, load_sources
 from fhir_hook.cli.failure import Failed
 from fhir_hook.core import paths
+from fhir_hook.core.record import printable
 from fhir_hook.review.subject import Finder, Subject, SubjectError
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -99,7 +100,7 @@ def print_json(value: Any) -> None:
 
 def safe(value: str, keep: str = "") -> str:
     """Text of strangers for a terminal: characters that are not printable (but for `keep`) are written as escapes."""
-    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in value)
+    return "".join(c if c in keep else printable(c) for c in value)
 
 
 def text(value: str, style: str = "") -> Text:

@@ -14,6 +14,8 @@ import click
 from fhir_hook.audit.selection import Selection
 
 DECISIONS = ("confined", "refused", "exempt", "undetermined", "ignored")
+_TEXTS = ("container", "image", "decision", "code", "event", "profile", "source")
+SOURCES = ("host", "users")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _OPTIONS = (
@@ -25,6 +27,8 @@ _OPTIONS = (
     click.option("--user", default="", help="Only this user, by login name or number."),
     click.option("--event", default="", help="Only this kind of record: decision, outcome, policy, denial, ..."),
     click.option("--profile", default="", help="Only this profile: NAME, 'NAME VERSION', or the start of its digest."),
+    click.option("--source", default="", type=click.Choice(["", *SOURCES]), metavar="|".join(SOURCES),
+                 help="Only what this host wrote, or only what users sent of logs of their own."),
     click.option("--since", default="", help="Only from this time on: 2h, 3d, monday, 2026-11-21T10:00."),
     click.option("--until", default="", help="Only up to this time."),
 )
@@ -35,7 +39,7 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, since: str, until: str, user: str, **more: Any) -> Any:
-        wanted = {name: more.pop(name) for name in ("container", "image", "decision", "code", "event", "profile")}
+        wanted = {name: more.pop(name) for name in _TEXTS}
         selection = Selection(
             since=parse_time(since) if since else None,
             until=parse_time(until, at_end=True) if until else None,

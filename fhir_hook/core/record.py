@@ -34,6 +34,13 @@ def bounded(text: str, longest: int = LONGEST_TEXT) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that could steer a terminal, break a line, or turn its direction."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def decision(
     result: Decision,
     container: Container,

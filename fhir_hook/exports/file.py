@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fhir_hook.store import files
+
 
 def written_whole(path: Path, pieces: Iterable[bytes], mode: int = 0o640) -> None:
     """Put what `pieces` yield at `path`, in the place of what is there, when it is complete and on the disk.
@@ -37,8 +39,4 @@ def published(path: Path, pieces: Iterable[bytes], mode: int) -> Iterator[None]:
     except BaseException:
         os.unlink(name)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.sync_directory(str(path.parent))

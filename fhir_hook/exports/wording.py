@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from fhir_hook.audit.selection import Record, items, part, text
+from fhir_hook.core.record import printable
 
 _LONGEST = 1000
 SUCCESS, MINOR, SERIOUS, MAJOR = "0", "4", "8", "12"  # FHIR's audit-event-outcome; DICOM PS3.15 A.5.2
@@ -97,10 +98,7 @@ def _change(record: Record) -> str:
 def clean(value: str, longest: int = _LONGEST) -> str:
     """Text that strangers chose, for a format of one's own rules: nothing but printable characters, bounded; "" when
     there is nothing to see."""
-    if len(value) <= longest and value.isprintable():
-        return value.strip()
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value[:longest])
-    return shown[:longest].strip()
+    return printable(value[:longest])[:longest].strip()
 
 
 def about_profile(record: Record) -> str:

@@ -117,9 +117,4 @@ def refusal(code: str, text: str, container: Container) -> str:
     # Podman reads a runtime's error and takes these words for a missing command (exit code 127, and another story).
     text = text.replace("No such file or directory", "it does not exist")
     line = f"fhir-hook refused {record.bounded(who)}{record.bounded(of)}: {entry.title} ({record.bounded(text)}). "
-    return printable(f"{line}{code}: {entry.hint}.")
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could steer a terminal or break a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return record.printable(f"{line}{code}: {entry.hint}.")

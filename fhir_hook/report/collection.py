@@ -155,12 +155,13 @@ class Collection:
 
     def _row(self, record: Record, kind: str) -> Row | None:
         """Count a decision in `ran` or `without`; the row if it is one of `ran`."""
-        image, decision = image_of(record), text(record, "decision")
         if kind == "confined":
-            about = (image, naming.profiles_of(record), naming.digests_of(record), text(record, "policy")[:12])
+            policy = text(record, "policy")[:12]
+            about = (image_of(record), naming.profiles_of(record), naming.digests_of(record), policy)
             return self.ran.add(about, record)
-        if decision in ("exempt", "undetermined"):
-            self.without.add((decision, image, " ".join(dict.fromkeys(filter(None, codes_of(record))))), record)
+        without = naming.without_of(record)
+        if without:
+            self.without.add(without, record)
         return None
 
     def _outcome(self, record: Record) -> None:

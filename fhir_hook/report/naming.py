@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_hook.audit.selection import Record, items, local_time, names_of, part, text
+from fhir_hook.audit.selection import Record, codes_of, items, local_time, names_of, part, text
 
 NO_IMAGE = "(image unknown)"
 NO_PROFILE = "(no profile)"
@@ -72,6 +72,19 @@ def is_complain(record: Record) -> bool:
     return record.get("event") == "decision" and record.get("decision") == "confined" and record.get("mode") == (
         "complain"
     )
+
+
+def without_of(record: Record) -> tuple[str, str, str] | None:
+    """Decision, image and codes of a container that started without a profile: exempt or undetermined; else None."""
+    decision = text(record, "decision")
+    if record.get("event") != "decision" or decision not in ("exempt", "undetermined"):
+        return None
+    return decision, image_of(record), joined_codes(record)
+
+
+def joined_codes(record: Record) -> str:
+    """The codes of a record's reasons and findings, each once."""
+    return " ".join(dict.fromkeys(filter(None, codes_of(record))))
 
 
 def sender_of(record: Record) -> int | None:

@@ -293,3 +293,28 @@ def test_an_empty_log_is_said_and_no_failure(bench: Bench, tmp_path: Path) -> No
     assert done.returncode == 0 and "nothing was decided yet" in done.stderr
     done = bench("report", "-o", tmp_path / "r.html")
     assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+
+
+def test_attack_a_users_own_record_can_not_be_taken_for_a_decision_of_the_host(bench: Bench) -> None:
+    """A user's log says what its user likes, refusals and unknown decisions among it."""
+    log = Log(bench.log)
+    log.decision(name="real")
+    claims(log)
+    log.decision("\x1b[2Kconfined", name="odd", **{"from": {"log": "rootless", "uid": 1000, "seq": 9}})
+    rows = bench("log", check=True).stdout.splitlines()[1:]
+    begins = [row for row in rows if row[:2] == "20"]
+    assert len(begins) == 7 and "claimed" not in begins[0], rows
+    assert all("claimed: " in row and "user 1000 says" in row for row in begins[1:]), rows
+    assert "\x1b" not in "".join(rows)
+
+
+def test_what_the_host_wrote_and_what_users_sent_are_shown_apart(bench: Bench) -> None:
+    log = Log(bench.log)
+    log.decision(name="real")
+    claims(log)
+    assert bench("log", "--source", "host", "--json", check=True).stdout.count("\n") == 1
+    assert '"from"' not in bench("log", "--source", "host", "--json").stdout
+    theirs = bench("log", "--source", "users", "--json", check=True).stdout.splitlines()
+    assert len(theirs) == 5 and all('"from"' in line for line in theirs)
+    assert len(bench("log", "--source", "users", "--decision", "exempt", "--json").stdout.splitlines()) == 1
+    assert bench("log", "--source", "root").returncode == 2
