@@ -8,6 +8,7 @@ from fhir_hook.audit.selection import Record, text, time_of
 
 MOST_RANGES = 200
 MOST_NAMES = 1000
+LONGEST_NAMES = 150  # characters of names in one cell
 
 
 class Tally:
@@ -78,7 +79,11 @@ class Names:
         return f"over {len(self.found):,}" if self.more else f"{len(self.found):,}"
 
     def first(self, most: int = 3) -> str:
-        """For people: a, b, c and 4 more."""
-        shown = ", ".join(list(self.found)[:most])
-        left = len(self.found) - most
-        return shown + (f" and {left:,} more" if left > 0 else "")
+        """For people: a, b, c and 4 more; fewer names where they are long, so that the number is never cut off."""
+        named: list[str] = []
+        for name in list(self.found)[:most]:
+            if named and sum(map(len, named)) + len(name) > LONGEST_NAMES:
+                break
+            named.append(name if len(name) <= LONGEST_NAMES else f"{name[:LONGEST_NAMES]}\u2026")
+        left = len(self.found) - len(named)
+        return ", ".join(named) + (f" and {'over ' if self.more else ''}{left:,} more" if left > 0 else "")

@@ -136,10 +136,13 @@ class Timeline:
 
 
 def _rounded(number: int) -> int:
-    """The next 1, 2, 4, 5 times a power of ten, for the top of the axis."""
+    """The next number for the top of the axis that is round and, beyond 1, even: its half is named, too."""
     power = 1
+    for step in (1, 2, 4, 6, 8, 10):
+        if number <= step:
+            return step
     while True:
-        for step in (1, 2, 4, 5):
+        for step in (12, 16, 20, 24, 30, 40, 50, 60, 80, 100):
             if number <= step * power:
                 return step * power
         power *= 10

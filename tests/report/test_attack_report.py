@@ -12,7 +12,7 @@ import pytest
 
 from audit.conftest import Bench
 from report.conftest import Browser, Page
-from report.made_logs import HOSTILE, hostile
+from report.made_logs import HOSTILE, Log, hostile
 
 CATALOGUES = ("hipaa", "nist-800-190", "cis-docker")
 ACTIVE = {"script", "iframe", "object", "embed", "img", "link", "form", "input", "base", "video", "foreignobject"}
@@ -111,3 +111,19 @@ def test_attack_lines_that_are_no_records_are_named_and_passed_over(attacked: Be
     to = tmp_path / "r.html"
     attacked("report", "-o", to, check=True)
     assert "lines are torn, no record, or do not follow" in Page(to.read_text("utf-8")).text
+
+
+def test_attack_long_names_do_not_cut_off_how_many_more_there_are(bench: Bench) -> None:
+    log = Log(bench.log)
+    for number in range(9):
+        log.refused("FH101", name=f"{number}" + "n" * 60, image=f"localhost/{number}{'long' * 25}:1")
+    for number in range(1100):
+        log.decision(name=f"many-{number}", image="localhost/many:1")
+    text = rendered(bench)
+    assert "and 8 more" in text and "more characters)" not in text
+    assert "and over 997 more" in text
+
+
+def rendered(bench: Bench) -> str:
+    """The page's text."""
+    return Page(bench("report", check=True).stdout).text
