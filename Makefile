@@ -69,6 +69,9 @@ test-servers: deps $(VENV)/.ready ## real servers in every combination, and on D
 	@tests/host/enter --net tests/images/build on-trixie fhir-examples open-liberty keycloak python-server node on-musl go-server helios
 	FHIR_HOOK_SERVERS=all tests/host/enter $(VENV)/bin/python -B -m pytest tests/servers
 
+test-kills: $(VENV)/.ready ## 10,000 random SIGKILLs while the log is appended to, signed and rotated (minutes)
+	FHIR_HOOK_KILLS=10000 $(VENV)/bin/python -B -m pytest tests/audit/test_checkpoint.py -k random_moments --timeout 7200
+
 test: ## everything: packages, images, lint, all tests
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory images
@@ -105,4 +108,4 @@ clean: ## remove what was built here, and the kept images
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/fhir-hook"
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean
+.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean test-kills

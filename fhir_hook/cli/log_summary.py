@@ -33,13 +33,10 @@ class Without:
 
     def add(self, record: Record) -> None:
         """Take a record; what users say of their own containers tells nothing of the host."""
-        if naming.sender_of(record) is not None:
-            return
-        about = naming.without_of(record)
-        if naming.is_complain(record):
-            about = ("complain mode", naming.image_of(record), naming.joined_codes(record))
-        if about:
-            self.rows.add(about, record)
+        complain = naming.is_complain(record)
+        if naming.sender_of(record) is None and (complain or naming.is_without(record)):
+            decision = "complain mode" if complain else str(record["decision"])
+            self.rows.add((decision, naming.image_of(record), naming.joined_codes(record)), record)
 
 
 @click.command("summary")

@@ -159,9 +159,8 @@ class Collection:
             policy = text(record, "policy")[:12]
             about = (image_of(record), naming.profiles_of(record), naming.digests_of(record), policy)
             return self.ran.add(about, record)
-        without = naming.without_of(record)
-        if without:
-            self.without.add(without, record)
+        if naming.is_without(record):
+            self.without.add((text(record, "decision"), image_of(record), naming.joined_codes(record)), record)
         return None
 
     def _outcome(self, record: Record) -> None:

@@ -74,12 +74,9 @@ def is_complain(record: Record) -> bool:
     )
 
 
-def without_of(record: Record) -> tuple[str, str, str] | None:
-    """Decision, image and codes of a container that started without a profile: exempt or undetermined; else None."""
-    decision = text(record, "decision")
-    if record.get("event") != "decision" or decision not in ("exempt", "undetermined"):
-        return None
-    return decision, image_of(record), joined_codes(record)
+def is_without(record: Record) -> bool:
+    """Whether a container started without a profile: exempt, or undetermined."""
+    return record.get("event") == "decision" and record.get("decision") in ("exempt", "undetermined")
 
 
 def joined_codes(record: Record) -> str:
