@@ -38,7 +38,8 @@ def send(base: str, ca: Path | None, certificate: Path | None, create: bool, fol
     authority, own = (str(path) if path else None for path in (ca, certificate))
     with failures():
         try:
-            to = repository.Repository(base, authority, own, origin_here(), create, names.by_policy())
+            hide, signed = names.by_policy(), places.checkpoint
+            to = repository.Repository(base, authority, own, origin_here(), create, hide, signed)
             again = f"fhir-hook log deliver --to {shlex.quote(base)}" + (" --create" if create else "")
             name = f"fhir-{sha256(base.encode()).hexdigest()[:12]}"
             forwarder = Forwarder(places, name, to, f"the repository {base}", command_line(again, ca, certificate))

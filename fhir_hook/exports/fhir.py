@@ -7,7 +7,9 @@ repository that gets it twice keeps one, and an auditor finds the line again.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
+from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from fhir_hook.audit.selection import Record, names_of, part, text, time_of
@@ -72,6 +74,30 @@ def audit_event(record: Record, digest: str, origin: str = "") -> dict[str, Any]
         "entity": _entities(record, digest, origin, what if type == "110113" else None),
     }
     return event
+
+
+def checkpoint_event(signed: str, when: datetime, host: str) -> dict[str, Any]:
+    """The AuditEvent of a checkpoint (a C2SP signed note), which is in it whole: what vouches for the records.
+
+    Its id is the SHA-256 of the note, `when` the time at which it was signed.
+    """
+    origin, size = (clean(line, 255) for line in (signed.split("\n") + ["", ""])[:2])
+    digest = sha256(signed.encode()).hexdigest()
+    record: Record = {"host": host, "event": "checkpoint"}
+    entity = _line(record, digest, origin) | {"name": f"checkpoint of {size} records of {origin}"}
+    note = {"type": "signed note", "valueBase64Binary": b64encode(signed.encode()).decode("ascii")}
+    return {
+        "resourceType": "AuditEvent",
+        "id": digest,
+        "type": _dicom("110101"),
+        "action": "E",
+        "recorded": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "outcome": SUCCESS,
+        "outcomeDesc": f"the log was signed: {size} records",
+        "agent": _agents({}),
+        "source": _source(record, origin),
+        "entity": [entity | {"detail": [{"type": "SHA-256 of the checkpoint", "valueString": digest}, note]}],
+    }
 
 
 def _dicom(code: str) -> dict[str, str]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import socket
 import ssl
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -35,33 +38,39 @@ class AddressError(Exception):
 class Repository:
     """The repository at `base`, the service base URL; `authority` and `certificate` are files as for syslog.
 
-    create: conditional creates in the place of updates. hide: no names that people chose. `left_out` is the
-    number of lines that no AuditEvent can be made of, `left` the digests of the first of them.
+    create: conditional creates in the place of updates. hide: no names that people chose. checkpoint: the file whose
+    time is that of a checkpoint. `left_out` is the number of lines that no AuditEvent can be made of, `left` the
+    digests of the first of them.
     """
 
     def __init__(
-        self, base: str, authority: str | None, certificate: str | None, origin: str, create: bool, hide: bool
-    ) -> None:
+        self, base: str, authority: str | None, certificate: str | None, origin: str, create: bool, hide: bool,
+        checkpoint: Path,
+    ) -> None:  # fmt: skip
         self._host, self._port, self._path, secure = address(base)
         self._context = _context(authority, certificate) if secure else None
         self._origin, self._create, self._hide = origin, create, hide
+        self._checkpoint = checkpoint
         self._connection: http.client.HTTPConnection | None = None
         self.left: list[str] = []
         self.left_out = 0
 
     def send(self, lines: Iterable[Line], checkpoint: str) -> None:
-        """Deliver records; a checkpoint is no AuditEvent, and goes by other ways. Raises DeliveryError."""
-        batch: list[tuple[Line, dict[str, Any]]] = []
+        """Deliver records, and the checkpoint as the log's AuditEvent about itself. Raises DeliveryError."""
+        batch: list[tuple[str, dict[str, Any]]] = []
         left: list[str] = []
         for line in lines:
             resource = self._resource(line)
             if resource is None:
                 left.append(line.digest)
                 continue
-            batch.append((line, resource))
+            batch.append((f"record {line.seq}", resource))
             if len(batch) == BATCH:
                 self._post(batch)
                 batch = []
+        if checkpoint:
+            at = datetime.fromtimestamp(self._checkpoint.stat().st_mtime, UTC)
+            batch.append(("a checkpoint", fhir.checkpoint_event(checkpoint, at, socket.gethostname())))
         if batch:
             self._post(batch)
         self.left_out += len(left)  # now, since what is not accepted is sent again
@@ -74,7 +83,7 @@ class Repository:
         except fhir.Unusable:
             return None
 
-    def _post(self, batch: list[tuple[Line, dict[str, Any]]]) -> None:
+    def _post(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
         make = _created if self._create else writing.entry
         document = {"resourceType": "Bundle", "type": "batch", "entry": [make(resource) for _, resource in batch]}
         status, answer = self._exchange(writing.text(document).encode("ascii"))
@@ -83,13 +92,13 @@ class Repository:
         entries = answer.get("entry")
         if not isinstance(entries, list) or len(entries) != len(batch):
             raise DeliveryError(f"{self._host}: the answer is no batch-response with {len(batch)} entries")
-        for (line, _), entry in zip(batch, entries, strict=True):
+        for (what, _), entry in zip(batch, entries, strict=True):
             response = entry.get("response") if isinstance(entry, dict) else None
             said = str(response.get("status", "")) if isinstance(response, dict) else ""
             if said[:3] not in ("200", "201"):
                 outcome = response.get("outcome") if isinstance(response, dict) else None
                 why = clean(f"{said} {_said(outcome)}", 300)
-                raise DeliveryError(f"{self._host}: record {line.seq} is not accepted: {why}")
+                raise DeliveryError(f"{self._host}: {what} is not accepted: {why}")
 
     def _exchange(self, body: bytes) -> tuple[int, dict[str, Any]]:
         """POST to the base; a connection that the server has closed meanwhile is made anew, once."""

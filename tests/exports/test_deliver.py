@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import ssl
@@ -331,3 +332,25 @@ def test_names_are_hidden_on_the_way_where_the_settings_say_so(full: Bench, kept
     full(*options(kept, pem), check=True)
     names = {entity.get("name") for each in kept.kept.values() for entity in each["entity"]}
     assert "fhir" not in names and any(str(name).startswith("name-") for name in names)
+
+
+@pytest.mark.parametrize("create", [(), ("--create",)])
+def test_checkpoints_are_delivered_whole_once_and_vouch_for_the_log_elsewhere(
+    full: Bench, kept: Kept, pem: Path, create: tuple[str, ...], tmp_path: Path
+) -> None:
+    full("log", "checkpoint", check=True)
+    for argv in killing("sendto,write", full.argv(*options(kept, pem, *create))):
+        subprocess.run(full.sandbox.command(argv), env={**os.environ, **ENV}, capture_output=True, check=False)
+        break
+    full(*options(kept, pem, *create), check=True)
+    full(*options(kept, pem, *create), check=True)
+    found = [event for event in kept.kept.values() if event["outcomeDesc"].startswith("the log was signed")]
+    assert len(found) == 1 and len(kept.kept) == len(full.lines()) + 1
+    AuditEvent.model_validate({name: value for name, value in found[0].items() if name != "meta"})
+    (note,) = (d["valueBase64Binary"] for d in found[0]["entity"][0]["detail"] if d["type"] == "signed note")
+    held = tmp_path / "held"
+    held.write_bytes(base64.b64decode(note))
+    assert held.read_bytes() == (full.tree / "checkpoint").read_bytes()
+    assert full("log", "verify", "--checkpoint", held).returncode == 0
+    full.file.write_bytes(b"".join(full.lines()[:-1]))
+    assert full("log", "verify", "--checkpoint", held).returncode == 1
