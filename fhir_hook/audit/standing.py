@@ -82,12 +82,22 @@ def ways(places: Places) -> list[Way]:
 def _delivered(places: Places, path: Path, way: Way) -> None:
     try:
         lines = Cursor(path).lines(places.log, most=1)
-    except (CursorError, log.LogError) as error:
-        way.problem, way.broken = str(error), True
+    except CursorError as error:
+        way.problem, way.broken = str(error), _readable(path)
+        way.waits, way.since = ("", 0.0) if way.broken else ("nobody knows what", time.time())
+        return
+    except log.LogError as error:
+        way.problem = str(error)
         return
     if lines:
         way.waits = f"the records from {lines[0].seq} on"
         way.since = max(0.0, time.time() - _time_of(lines[0]))
+
+
+def _readable(path: Path) -> bool:
+    with contextlib.suppress(CursorError):
+        return Cursor(path).seq >= 0
+    return False
 
 
 def _time_of(line: Line) -> float:

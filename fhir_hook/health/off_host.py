@@ -64,7 +64,8 @@ def _of(way: Way) -> Finding:
         return bad(CHECK, f"{way.to}: {way.problem}", why, "fhir-hook log verify; compare with what is held there")
     if not way.waits and not way.problem:
         return good(CHECK, f"{way.to} has everything")
-    said = f"{way.to}: " + "; ".join(filter(None, (way.waits and f"{way.waits} wait {_age(way.since)}", way.problem)))
+    waiting = f"waiting {_age(way.since)}: {way.waits}" if way.waits else ""
+    said = f"{way.to}: " + "; ".join(filter(None, (waiting, way.problem)))
     why = "they are on this host only, where root can change them"
     witness = way.command.startswith("fhir-hook log witness")
     if way.waits and way.since > (WITNESS_PATIENCE if witness else PATIENCE):
