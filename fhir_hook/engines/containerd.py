@@ -1,6 +1,6 @@
 """containerd's config.toml: a runtime of the CRI plugin, for RuntimeClasses, and default_runtime_name if asked for.
 
-Version 3 (containerd 2) merges what it imports, so there a drop-in in an imported directory is enough. Up to
+Versions 3 and 4 (containerd 2) merge what they import, so there a drop-in in an imported directory is enough. Up to
 containerd 1.7 an import replaces the whole section of a plugin (containerd issue 5837): there the file itself is
 edited, as text, so that comments and order stay. Either way the result is parsed, and must be the old settings and
 ours, and nothing else.
@@ -8,38 +8,47 @@ ours, and nothing else.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import tomllib
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
+from fhir_hook.engines import imports
 from fhir_hook.engines.change import EngineError
 from fhir_hook.engines.names import NAME, PROGRAM, replaced
 
 CONFIG = Path("/etc/containerd/config.toml")
 DROPIN = Path("/etc/containerd/conf.d/50-fhir-hook.toml")
-PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
+PLUGINS = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime", 4: "io.containerd.cri.v1.runtime"}
 BEGIN, END = "# fhir-hook: begin (made by 'fhir-hook engine configure containerd')", "# fhir-hook: end"
 _WAS = "  # fhir-hook: was "
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_VERSION = re.compile(r"version = [23]")
+_VERSION = re.compile(r"version = [234]")
 _BLOCK = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILINE | re.DOTALL)
 
 
 def place(config: Path, text: str | None) -> Path:
     """The file to change: the drop-in where `config` imports it, else `config` itself. Raises EngineError."""
     document = _parsed(text)
-    imports = document.get("imports", [])
-    imported = any(isinstance(item, str) and fnmatch.fnmatch(str(DROPIN), item) for item in imports)
-    return DROPIN if imported and _version(document, text) == 3 else config
+    # Not fnmatch(3) without FNM_PATHNAME: no "*" of theirs stands for a "/".
+    imported = any(PurePath(DROPIN).match(item) for item in imports.patterns(config, document))
+    return DROPIN if imported and _version(document, text) > 2 else config
 
 
-def added(text: str | None, default: bool, main: str | None = None) -> str:
-    """The file with our runtime. `main` is the text of config.toml when `text` is that of the drop-in."""
+def added(
+    text: str | None, default: bool, main: str | None = None, imported: Sequence[tuple[Path, dict[str, Any]]] = ()
+) -> str:
+    """The file with our runtime. `main` is the text of config.toml when `text` is that of the drop-in, `imported` the
+    other files that it imports. Raises EngineError."""
     whole = text if main is None else main
     document = _parsed(whole)
     version = _version(document, whole)
+    for path, other in imported if version > 2 else ():
+        document = _merged(document, other)
+        said = _section(other, "plugins", PLUGINS[version], "containerd").get("default_runtime_name")
+        if default and said is not None and (main is None or path > DROPIN):
+            raise EngineError(f"{path} says default_runtime_name = {said!r}, and is read later: take it out first")
     base = removed(text, None) or ""
     # In front of our block, not in it: tables that somebody adds later need it, and stay when ours go.
     result = base if "version" in _parsed(base) else f"version = {version}\n{base}"
@@ -78,14 +87,33 @@ def use(text: str | None) -> str:
 
 
 def _block(document: dict[str, Any], version: int) -> str:
-    """The tables of our runtime, with the options that runc has (SystemdCgroup, above all)."""
+    """The tables of our runtime, with what runc's say (SystemdCgroup, privileged_without_host_devices ...)."""
     prefix = f'plugins."{PLUGINS[version]}".containerd.runtimes'
-    runc = _section(document, "plugins", PLUGINS[version], "containerd", "runtimes", "runc", "options")
-    options = {key: value for key, value in runc.items() if isinstance(value, bool | int | str) and key != "BinaryName"}
-    lines = [f"[{prefix}.{NAME}]", 'runtime_type = "io.containerd.runc.v2"']
-    lines += [f"[{prefix}.{NAME}.options]", f'BinaryName = "{PROGRAM}"']
-    lines += [f"{key if _BARE.fullmatch(key) else _toml(key)} = {_toml(value)}" for key, value in options.items()]
+    runc = _section(document, "plugins", PLUGINS[version], "containerd", "runtimes", "runc")
+    lines = [f"[{prefix}.{NAME}]", 'runtime_type = "io.containerd.runc.v2"', *_members(runc, "runtime_type")]
+    options = _members(_section(runc, "options"), "BinaryName")
+    lines += [f"[{prefix}.{NAME}.options]", f'BinaryName = "{PROGRAM}"', *options]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _members(table: dict[str, Any], without: str) -> list[str]:
+    """The lines of a table's members whose values are plain, or lists of texts."""
+    plain = {key: value for key, value in table.items() if key != without and _plain(value)}
+    return [f"{key if _BARE.fullmatch(key) else _toml(key)} = {_toml(value)}" for key, value in plain.items()]
+
+
+def _plain(value: Any) -> bool:
+    one = isinstance(value, bool | int | str)
+    return one or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _merged(document: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """A document with another one's members over its own, table by table."""
+    result = dict(document)
+    for key, value in other.items():
+        mine = result.get(key)
+        result[key] = _merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return result
 
 
 def _replaceable(cri: dict[str, Any]) -> None:
@@ -96,6 +124,9 @@ def _replaceable(cri: dict[str, Any]) -> None:
     program = _section(cri, "runtimes", "runc", "options").get("BinaryName", "")
     if isinstance(program, str) and program.rpartition("/")[2] not in ("", "runc", NAME):
         raise EngineError(replaced("config.toml: BinaryName of the runtime runc", program))
+    kind = _section(cri, "runtimes", "runc").get("runtime_type", "")
+    if kind not in ("", "io.containerd.runc.v2"):
+        raise EngineError(replaced("config.toml: runtime_type of the runtime runc", kind))
 
 
 def _with_default(text: str, version: int, block: str) -> tuple[str, str]:
@@ -154,7 +185,7 @@ def _version(document: dict[str, Any], text: str | None) -> int:
         raise EngineError(f"config.toml says version = {version!r}, which is no whole number: repair it first")
     if version not in PLUGINS:
         hint = "'containerd config migrate' prints a newer one"
-        raise EngineError(f"config.toml is of version {version}, and 2 and 3 are known: {hint}")
+        raise EngineError(f"config.toml is of version {version}, and 2, 3 and 4 are known: {hint}")
     return version
 
 
@@ -166,7 +197,9 @@ def _section(document: dict[str, Any], *names: str) -> dict[str, Any]:
     return document
 
 
-def _toml(value: bool | int | str) -> str:
+def _toml(value: bool | int | str | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from fhir_hook.engines import change, containerd, docker, dropins
+from fhir_hook.engines import change, containerd, docker, dropins, imports
 from fhir_hook.engines.change import Change, EngineError
 
 DAEMON = Path("/etc/docker/daemon.json")
@@ -39,10 +39,10 @@ def adding(engine: Engine, config: Path, default: bool) -> Change:
         return Change(config, text, docker.added(text, default or docker.use(text) == "default"))
     if engine.name == "containerd":
         path = containerd.place(config, text)
-        if path == config:
-            return Change(path, text, containerd.added(text, default or containerd.use(text) == "default"))
-        present = change.read(path)
-        return Change(path, present, containerd.added(present, default or containerd.use(present) == "default", text))
+        present, main = (text, None) if path == config else (change.read(path), text)
+        others = [(found, document) for found, document in imports.files(config, text) if found != containerd.DROPIN]
+        wanted = default or containerd.use(present) == "default"
+        return Change(path, present, containerd.added(present, wanted, main, others))
     was = change.kept(config)
     if text is not None and text.strip() and not dropins.ours(text) and (was is None or was[1] != text):
         hint = f"name a file of its own in a drop-in directory, like {engine.config}"

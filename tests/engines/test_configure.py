@@ -49,7 +49,8 @@ DEBIAN = """version = 2
       bin_dir = "/usr/lib/cni"
 """
 V3 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n  default_runtime_name = 'runc'\n"
-CONFIGS = [None, "", V2, V2_NO_DEFAULT, DEBIAN, V3]
+V4 = V3.replace("version = 3", "version = 4\nimports = ['conf.d/*.toml']")
+CONFIGS = [None, "", V2, V2_NO_DEFAULT, DEBIAN, V3, V4]
 
 
 def section(text: str) -> dict[str, dict[str, object]]:
@@ -194,11 +195,50 @@ def test_tables_that_are_added_after_ours_keep_their_version(default: bool, insi
 def test_a_drop_in_is_used_only_where_imports_are_merged() -> None:
     path = Path("/etc/containerd/config.toml")
     merged = 'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
-    assert containerd.place(path, merged) == containerd.DROPIN
+    assert containerd.place(path, merged) == containerd.place(path, V4) == containerd.DROPIN
     assert containerd.place(path, V2) == containerd.place(path, V3) == containerd.place(path, None) == path
+    assert containerd.place(Path("/srv/config.toml"), V4) == Path("/srv/config.toml")
+    assert containerd.place(path, merged.replace("conf.d/", "")) == path  # a "*" of containerd's stands for no "/"
+    assert tomllib.loads(containerd.added(None, False, V4))["version"] == 4
     text = containerd.added(None, False, merged)
     assert tomllib.loads(text)["version"] == 3
     assert "io.containerd.cri.v1.runtime" in text and containerd.removed(text, None) is None
+
+
+RUNC = f"[plugins.'{containerd.PLUGINS[3]}'.containerd.runtimes.runc]\n"
+
+
+def test_what_runc_s_entry_says_holds_for_ours_wherever_it_is_said(host: Host) -> None:
+    """The privileged pods of a node do not get its devices because of us."""
+    directory = host.directory()
+    config, imported = directory / "config.toml", directory / "more"
+    imported.mkdir()
+    config.write_text(f"version = 3\nimports = ['more/*.toml']\n{RUNC}runtime_type = 'io.containerd.runc.v2'\n")
+    (imported / "10.toml").write_text(f"version = 3\n{RUNC}privileged_without_host_devices = true\n")
+    table = RUNC.replace("runc]", "runc.options]")
+    text = f"version = 3\n{RUNC}pod_annotations = ['a/*', 'b']\n{table}SystemdCgroup = true\n"
+    (imported / "20.toml").write_text(text)
+    words = ["fhir-hook", "engine", "configure", "containerd", "--config", config]
+    host.run(words, check=True)
+    ours = section(config.read_text())["runtimes"]["fhir-runc"]
+    host.run([*words, "--undo"], check=True)
+    options = {"BinaryName": "/usr/libexec/fhir-hook/fhir-runc", "SystemdCgroup": True}
+    more = {"privileged_without_host_devices": True, "pod_annotations": ["a/*", "b"]}
+    assert ours == {"runtime_type": "io.containerd.runc.v2", **more, "options": options}
+
+
+@pytest.mark.parametrize("said", ["nvidia", "runc"])
+def test_a_default_that_an_imported_file_sets_later_is_not_overlooked(host: Host, said: str) -> None:
+    directory = host.directory()
+    config, imported = directory / "config.toml", directory / "99.toml"
+    config.write_text("version = 3\nimports = ['99.toml']\n")
+    table = f'[plugins."{containerd.PLUGINS[3]}".containerd]'
+    imported.write_text(f'version = 3\n{table}\ndefault_runtime_name = "{said}"\n')
+    done = host.run(["fhir-hook", "engine", "configure", "containerd", "--config", config, "--default"])
+    assert done.returncode == 3 and f"{imported} says default_runtime_name = '{said}'" in done.stderr
+    imported.write_text("version = ")
+    done = host.run(["fhir-hook", "engine", "configure", "containerd", "--config", config])
+    assert done.returncode == 3 and f"{imported} is not TOML" in done.stderr
 
 
 def test_drop_ins_of_podman_and_crio_say_how_they_are_used() -> None:
