@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fhir_hook.authoring import containers, inspection
-from fhir_hook.core import decide
+from fhir_hook.core import decide, paths
 from fhir_hook.engines.names import NAME
 from fhir_hook.health.finding import Finding, bad, good, note
 from fhir_hook.kernel import procfs
+from fhir_hook.store import containerd_store, docker_store, names, policy
 from fhir_hook.store import containers_storage as storage
-from fhir_hook.store import docker_store, names, policy
 
 CHECK = "containers.confined"
 DRIVERS = ("overlay", "vfs", "btrfs")
 DOCKER = "/var/lib/docker"
+CONTAINERD = Path("/run/containerd", paths.CONTAINERD_TASKS)
+REPAIRS = {
+    "docker": f"start it with docker run --runtime {NAME}",
+    "containerd": f"start its pod anew, with a RuntimeClass of the handler {NAME}",
+}
 
 
 def bypassed() -> Iterator[Finding]:
@@ -34,7 +39,8 @@ def bypassed() -> Iterator[Finding]:
             unknown += 1
         if decision.decision not in (decide.CONFINED, decide.REFUSED):
             continue
-        running = _running(id)
+        running = _running(driver, id)
+        id = id.rpartition("/")[2]
         if running is None:
             continue
         count += 1
@@ -44,8 +50,7 @@ def bypassed() -> Iterator[Finding]:
             shown = names.shown(name) if names.wanted(index.document["settings"]) else name
             seen = f"container {shown or id[:12]} ({id[:12]}) runs FHIR and {what}"
             why = "it was started around the hook, or while the hook was not in force; nothing confines it"
-            repair = f"start it with docker run --runtime {NAME}" if driver == "docker" else f"podman restart {id[:12]}"
-            yield bad(CHECK, seen, why, repair)
+            yield bad(CHECK, seen, why, REPAIRS.get(driver, f"podman restart {id[:12]}"))
     if unknown:
         yield note(CHECK, f"of {unknown} containers the image can't be read", "whether they are FHIR is not known")
     if not problems:
@@ -53,7 +58,7 @@ def bypassed() -> Iterator[Finding]:
 
 
 def _stored() -> Iterator[tuple[str, str, str]]:
-    """(graph root, driver, id) of each container that an image store lists."""
+    """(graph root, driver, id) of each container that an image store lists; containerd's id is NAMESPACE/ID."""
     for graph in _graph_roots():
         for driver in DRIVERS:
             ids = set()
@@ -69,6 +74,7 @@ def _stored() -> Iterator[tuple[str, str, str]]:
     except OSError:
         docker = []
     yield from ((DOCKER, "docker", id) for id in docker)
+    yield from ((containerd_store.ROOT, "containerd", f"{one}/{id}") for one, id in containerd_store.listed())
 
 
 def _graph_roots() -> list[str]:
@@ -81,6 +87,10 @@ def _graph_roots() -> list[str]:
 
 
 def _decided(graph: str, driver: str, id: str, index: policy.Index) -> tuple[decide.Decision, str]:
+    if driver == "containerd":
+        namespace, _, own = id.partition("/")
+        container = containerd_store.identify_by_id(namespace, own, graph)
+        return decide.decide(container, index.document), container.name
     if driver == "docker":
         container = docker_store.identify_by_id(graph, id)
         return decide.decide(container, index.document), container.name
@@ -90,10 +100,11 @@ def _decided(graph: str, driver: str, id: str, index: policy.Index) -> tuple[dec
     return decide.decide(container, index.document), container.name
 
 
-def _running(id: str) -> containers.Running | None:
+def _running(driver: str, id: str) -> containers.Running | None:
     try:
-        return containers.find(id)
-    except containers.NotFound:
+        # An id of containerd's may be any short word: its process is the one that the bundle tells.
+        return containers.find((CONTAINERD / id / "init.pid").read_text() if driver == "containerd" else id)
+    except (containers.NotFound, OSError, ValueError):
         return None
 
 

@@ -25,6 +25,7 @@ ROOT = "/var/lib/containerd"
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"
 _DOCKER = "moby"
 _NAMES = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri.container-name")
+_LABELLED = ("io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name")
 
 
 def identify(spec: Spec, bundle: str, every_name: bool = False) -> Container | None:
@@ -38,8 +39,27 @@ def identify(spec: Spec, bundle: str, every_name: bool = False) -> Container | N
     if not head.endswith(f"/{paths.CONTAINERD_TASKS}"):
         return None
     name = "/".join(filter(None, (spec.annotations.get(key) for key in _NAMES)))
-    container = Container(id=id, name=name, source=SOURCE)
-    root = _root(bundle)
+    return _identified(_root(bundle), namespace, Container(id=id, name=name, source=SOURCE), every_name)
+
+
+def identify_by_id(namespace: str, id: str, root: str = ROOT) -> Container:
+    """As `identify`, with every name, for the container with this `id` in a `namespace` of the containerd at `root`."""
+    container = _identified(root, namespace, Container(id=id, source=SOURCE), True)
+    container.name = "/".join(filter(None, (container.claims.get(key) for key in _LABELLED)))
+    return container
+
+
+def listed(root: str = ROOT) -> list[tuple[str, str]]:
+    """(namespace, id) of every container that is not Docker's, running or not; none where nothing can be read."""
+    metadata = f"{root}/{METADATA}"
+    try:
+        namespaces = [name for name in bolt.names(metadata, "v1") if name not in ("version", _DOCKER)]
+        return [(one, id) for one in namespaces for id in bolt.names(metadata, "v1", one, "containers")]
+    except (bolt.BoltError, files.FileError, OSError):
+        return []
+
+
+def _identified(root: str, namespace: str, container: Container, every_name: bool) -> Container:
     try:
         if namespace == _DOCKER:
             raise StoreError("it is Docker's, in a store of a layout that is not known")

@@ -112,6 +112,19 @@ def test_exec_is_confined_too(containerd: Containerd) -> None:
         containerd.ctr("containers", "rm", "served")
 
 
+def test_the_containers_of_every_namespace_are_found_without_asking_containerd(containerd: Containerd) -> None:
+    root = str(containerd.root)
+    containerd.ctr("containers", "create", FHIR, "idle", check=True)
+    try:
+        assert ("default", "idle") in containerd_store.listed(root)
+        seen = containerd_store.identify_by_id("default", "idle", root)
+        assert seen.image is not None and seen.image.names == (FHIR,)
+        assert containerd_store.identify_by_id("default", "none", root).undetermined
+    finally:
+        containerd.ctr("containers", "rm", "idle")
+    assert ("default", "idle") not in containerd_store.listed(root) and containerd_store.listed("/nowhere") == []
+
+
 def test_an_image_that_is_gone_makes_it_undetermined_and_it_starts(containerd: Containerd, host: Host) -> None:
     containerd.ctr("images", "tag", FHIR, "localhost/probe:gone", check=True)
     options = ("-d", "--label", "org.opencontainers.image.source=")
