@@ -140,16 +140,16 @@ def test_live_restore_keeps_a_container_confined_and_exec_working(docker: Docker
     assert confined(parse_status(docker.docker("exec", id, "status", check=True).stdout))
 
 
-def test_fifty_at_once_are_all_decided_rightly(docker: Docker, host: Host) -> None:
+def test_a_hundred_at_once_are_all_decided_rightly(docker: Docker, host: Host) -> None:
     def one(number: int) -> bool:
         tag = FHIR if number % 2 else PLAIN
         done = docker.run(tag, "status", options=("--rm",))
         assert done.returncode == 0, done.stderr
         return confined(parse_status(done.stdout)) is (tag == FHIR)
 
-    with watching(host) as records, concurrent.futures.ThreadPoolExecutor(50) as pool:
-        assert all(pool.map(one, range(50)))
-    assert [r["event"] for r in records].count("decision") == [r["event"] for r in records].count("outcome") == 25
+    with watching(host) as records, concurrent.futures.ThreadPoolExecutor(100) as pool:
+        assert all(pool.map(one, range(100)))
+    assert [r["event"] for r in records].count("decision") == [r["event"] for r in records].count("outcome") == 50
     assert unbroken()
 
 
