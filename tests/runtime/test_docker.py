@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import http.server
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -188,7 +191,26 @@ def test_a_real_server_serves(docker: Docker, host: Host) -> None:
     assert "CapabilityStatement" in host.run(words).stdout
 
 
-def test_as_the_default_runtime_it_takes_everything(docker: Docker) -> None:
+def built(docker: Docker, host: Host, version: int) -> dict[str, str]:
+    """What a step of a build on a FHIR image has: of the classic builder, version 1, or of BuildKit, 2.
+
+    Debian 12 has no client of BuildKit: the daemon is told directly, and fetches what to build by itself.
+    """
+    directory, tag = host.directory(), f"localhost/built:{version}"
+    (directory / "Dockerfile").write_text(f"FROM {FHIR}\nRUN status >/step.{version}\n")
+    host.run(["tar", "-C", directory, "-cf", directory / "context.tar", "Dockerfile"], check=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = f"http://127.0.0.1:{server.server_address[1]}/context.tar"
+        url = f"http://docker/build?version={version}&networkmode=none&t={tag}&remote={remote}"
+        done = host.run(["curl", "-sS", "--unix-socket", "/var/run/docker.sock", "-X", "POST", url], check=True)
+        server.shutdown()
+    assert "errorDetail" not in done.stdout, done.stdout
+    return parse_status(docker.run(tag, "cat", f"/step.{version}", options=("--rm",)).stdout)
+
+
+def test_as_the_default_runtime_it_takes_everything_but_what_buildkit_runs(docker: Docker, host: Host) -> None:
     docker.remove_all()
     docker.stop()
     docker.configure(**{"default-runtime": "fhir-runc", "live-restore": True})
@@ -197,6 +219,9 @@ def test_as_the_default_runtime_it_takes_everything(docker: Docker) -> None:
         done = docker.docker("run", "--rm", "--network", "none", FHIR, "status")
         assert confined(parse_status(done.stdout)), done.stderr
         assert docker.docker("run", "--rm", "--network", "none", PLAIN, "true").returncode == 0
+        assert confined(built(docker, host, 1))
+        step = built(docker, host, 2)
+        assert step["NoNewPrivs"] == "0" and step["CapEff"] == "00000000a80425fb"
     finally:
         docker.stop()
         docker.configure(**{"live-restore": True})
