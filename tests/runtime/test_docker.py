@@ -226,3 +226,23 @@ def test_as_the_default_runtime_it_takes_everything_but_what_buildkit_runs(docke
         docker.stop()
         docker.configure(**{"live-restore": True})
         docker.start()
+
+
+def test_services_of_a_compose_file_are_decided_one_by_one(docker: Docker, host: Host) -> None:
+    directory = host.directory()
+    health = {"test": ["CMD-SHELL", "status >/tmp/health"], "interval": "1s"}
+    common = {"runtime": "fhir-runc", "network_mode": "none", "command": ["sleeper"], "restart": "always"}
+    labels = {"labels": {"io.fhir-hook.profile": "fhir-jvm"}, "privileged": True, "healthcheck": health}
+    services = {"fhir": {"image": FHIR, **common, **labels}, "plain": {"image": PLAIN, **common}}
+    (directory / "docker-compose.yml").write_text(json.dumps({"version": "2.4", "services": services}))
+    words = ["docker-compose", "-f", directory / "docker-compose.yml", "-p", "composed"]
+    with watching(host) as records:
+        host.run([*words, "up", "-d"], check=True)
+    try:
+        fhir, plain = (host.run([*words, "ps", "-q", name], check=True).stdout.strip() for name in services)
+        assert confined(proc_status(docker.pid(fhir))) and proc_status(docker.pid(plain))["NoNewPrivs"] == "0"
+        assert only(records, event="decision")["container"]["id"] == fhir
+        wait_until(lambda: docker.inspect(fhir, "{{.State.Health.Status}}") == "healthy", "the health check", 20)
+        assert confined(parse_status(host.run([*words, "exec", "-T", "fhir", "cat", "/tmp/health"], check=True).stdout))
+    finally:
+        host.run([*words, "down", "-t", "0"], check=True)
