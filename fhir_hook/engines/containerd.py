@@ -30,21 +30,24 @@ _BLOCK = re.compile(rf"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$\n?", re.MULTILI
 
 def place(config: Path, text: str | None) -> Path:
     """The file to change: the drop-in where `config` imports it, else `config` itself. Raises EngineError."""
-    document = _parsed(text)
+    return DROPIN if imported(config, text) and _version(_parsed(text), text) > 2 else config
+
+
+def imported(config: Path, text: str | None) -> bool:
+    """Whether config.toml imports our drop-in. Raises EngineError."""
     # Not fnmatch(3) without FNM_PATHNAME: no "*" of theirs stands for a "/".
-    imported = any(PurePath(DROPIN).match(item) for item in imports.patterns(config, document))
-    return DROPIN if imported and _version(document, text) > 2 else config
+    return any(PurePath(DROPIN).match(item) for item in imports.patterns(config, _parsed(text)))
 
 
 def added(
-    text: str | None, default: bool, main: str | None = None, imported: Sequence[tuple[Path, dict[str, Any]]] = ()
+    text: str | None, default: bool, main: str | None = None, others: Sequence[tuple[Path, dict[str, Any]]] = ()
 ) -> str:
-    """The file with our runtime. `main` is the text of config.toml when `text` is that of the drop-in, `imported` the
-    other files that it imports. Raises EngineError."""
+    """The file with our runtime. `main` is the text of config.toml when `text` is that of the drop-in, `others` are
+    the other files that it imports. Raises EngineError."""
     whole = text if main is None else main
     document = _parsed(whole)
     version = _version(document, whole)
-    for path, other in imported if version > 2 else ():
+    for path, other in others if version > 2 else ():
         document = _merged(document, other)
         said = _section(other, "plugins", PLUGINS[version], "containerd").get("default_runtime_name")
         if default and said is not None and (main is None or path > DROPIN):

@@ -54,9 +54,8 @@ def adding(engine: Engine, config: Path, default: bool) -> Change:
 
 def removing(engine: Engine, config: Path) -> list[Change]:
     """The changes that take the shim out of an engine's configuration again. Raises EngineError."""
-    places = [config, containerd.DROPIN] if engine.name == "containerd" else [config]
     found = []
-    for path in places:
+    for path in _places(engine, config):
         text = change.read(path)
         was = change.kept(path)
         if text is None or not use(engine, path):
@@ -69,6 +68,14 @@ def removing(engine: Engine, config: Path) -> list[Change]:
         else:
             found.append(Change(path, text, before))
     return found
+
+
+def _places(engine: Engine, config: Path) -> list[Path]:
+    if engine.name != "containerd":
+        return [config]
+    # Another file's undo leaves the drop-in of the usual one alone.
+    theirs = config == containerd.CONFIG or containerd.imported(config, change.read(config))
+    return [config, containerd.DROPIN] if theirs else [config]
 
 
 def _without(engine: Engine, path: Path, text: str, before: str | None) -> str | None:

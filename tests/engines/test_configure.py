@@ -248,6 +248,23 @@ def test_drop_ins_of_podman_and_crio_say_how_they_are_used() -> None:
     assert dropins.use(None) == ""
 
 
+def test_undoing_another_file_leaves_the_drop_in_of_the_usual_one(host: Host) -> None:
+    other = host.directory() / "config.toml"
+    other.write_text("version = 3\n")
+    words = ["fhir-hook", "engine", "configure", "containerd"]
+    containerd.CONFIG.parent.mkdir(exist_ok=True)
+    containerd.CONFIG.write_text("version = 3\nimports = ['conf.d/*.toml']\n")
+    try:
+        for more in ((), ("--config", other)):
+            host.run([*words, *more], check=True)
+        host.run([*words, "--config", other, "--undo"], check=True)
+        assert other.read_text() == "version = 3\n" and containerd.DROPIN.exists()
+        host.run([*words, "--undo"], check=True)
+        assert not containerd.DROPIN.exists()
+    finally:
+        containerd.CONFIG.unlink()
+
+
 NVIDIA = 'default_runtime_name = "nvidia"\n'
 BINARY = 'default_runtime_name = "runc"\n[{}.runtimes.runc.options]\nBinaryName = "/usr/bin/nvidia-container-runtime"\n'
 
