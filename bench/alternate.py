@@ -12,17 +12,20 @@ SEED = 20_001
 REPORT_SECONDS = 5.0
 
 
-def alternate(title: str, arms: Mapping[str, Arm], seconds: float, most: int = 10_000) -> list[list[float]]:
+def alternate(
+    title: str, arms: Mapping[str, Arm], seconds: float, most: int = 10_000, warm: bool = True
+) -> list[list[float]]:
     """Blocks, each with one value of every arm in the order of `arms`, until `seconds` have passed or `most` are done.
 
-    Within a block the order is drawn anew; one block before the first is thrown away. At least three blocks are made.
+    Within a block the order is drawn anew; with `warm`, one block before the first is thrown away. There are at least
+    three.
     """
     names = list(arms)
     order = list(range(len(names)))
     draw = random.Random(SEED)
     blocks: list[list[float]] = []
     with Progress(title, seconds) as progress:
-        for arm in arms.values():
+        for arm in arms.values() if warm else ():
             arm()
         began = time.monotonic()
         while len(blocks) < most and (len(blocks) < 3 or time.monotonic() - began < seconds):
@@ -33,6 +36,26 @@ def alternate(title: str, arms: Mapping[str, Arm], seconds: float, most: int = 1
             blocks.append(block)
             progress.tell(f"{len(blocks)} blocks of {len(names)} arms")
     return blocks
+
+
+def working(arms: Mapping[str, Arm], failures: tuple[type[Exception], ...]) -> tuple[dict[str, Arm], dict[str, str]]:
+    """The arms that can be run here, each tried once, and why the others can't, in one line each."""
+    good: dict[str, Arm] = {}
+    bad: dict[str, str] = {}
+    for name, arm in arms.items():
+        try:
+            arm()
+            good[name] = arm
+        except failures as error:
+            bad[name] = one_line(error)
+            print(f"  {name} can't be measured: {bad[name]}", file=sys.stderr, flush=True)
+    return good, bad
+
+
+def one_line(error: Exception, most: int = 300) -> str:
+    """The end of what an error says, which names the cause."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= most else f"... {words[-most:]}"
 
 
 class Progress:

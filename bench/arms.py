@@ -1,4 +1,4 @@
-"""The arms: Podman without the hook, with it as installed (native), and with the prestart hook alone (live)."""
+"""The arms: Podman without the hook, with it in each of its ways, and with what others would take in its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,21 @@ from host.machine import ROOT, Archives, Host, missing_packages
 HOOK_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 HOOK = "/usr/libexec/fhir-hook/hook"
 PRESTART_ONLY = "/usr/share/containers/oci/hooks.d"
-_ENGINE = {"podman", "conmon", "runc", "crun"}
+_ENGINE = {"podman", "conmon", "runc", "crun", "runsc"}
+# what each arm is, in the words of the tables
+ARMS = {
+    "unconfined": "no hook, no filter",
+    "none": "no hook, the engine's default",
+    "native": "fhir-hook, native",
+    "live": "fhir-hook, live",
+    "hand": "the same profile by hand",
+    "conventional": "a conventional Python hook",
+    "gvisor": "gVisor",
+    "gvisor-debian": "gVisor of Debian 12",
+}
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+# gVisor is given the container's own network stack, and needs no cgroups: it can't handle those of an older kind
+RUNSC = {"gvisor": "systrap", "gvisor-debian": "ptrace"}
 
 
 class BenchError(Exception):
@@ -25,9 +39,10 @@ class BenchError(Exception):
 
 
 class Bench:
-    """The private host with the product installed."""
+    """The private host with the product installed; `full` asks for what takes long, too."""
 
-    def __init__(self, install: bool) -> None:
+    def __init__(self, install: bool, full: bool = False) -> None:
+        self.full = full
         packages = missing_packages()
         if packages:
             raise BenchError(f"tools are missing: apt-get install {' '.join(packages)}")
@@ -40,15 +55,77 @@ class Bench:
         self.host = Host(Archives())
         self.no_hooks = self.host.directory()
         self.machine = machine.describe()
+        self._profiles: dict[str, Path] = {}
+        self._conventional: Path | None = None
+        self._runsc: Path | None = None
 
     def result(self, name: str, unit: str, arms: list[str], blocks: list[list[float]], **about: object) -> Result:
         """A result of this machine."""
         return Result(name, unit, arms, blocks, self.machine, about)
 
-    def podman(self, arm: str, *arguments: str | Path, runtime: str = "runc") -> list[str]:
-        """The command line of one arm: "none", "native" or "live"."""
-        hooks = {"none": ["--hooks-dir", str(self.no_hooks)], "native": [], "live": ["--hooks-dir", PRESTART_ONLY]}
-        return ["podman", "--runtime", runtime, *hooks[arm], *(str(argument) for argument in arguments)]
+    def podman(
+        self, arm: str, verb: str, *arguments: str | Path, runtime: str = "runc", profile: str = "hapi"
+    ) -> list[str]:
+        """The command line of one of ARMS; `profile` is the one that "hand" applies. Raises BenchError."""
+        before, after = self._way(arm, profile)
+        flags = [] if "--runtime" in before else ["--runtime", runtime]
+        return ["podman", *flags, *before, verb, *after, *(str(argument) for argument in arguments)]
+
+    def _way(self, arm: str, profile: str) -> tuple[list[str], list[str]]:
+        """Podman's own options, and those of its `run`."""
+        no_hooks = ["--hooks-dir", str(self.no_hooks)]
+        if arm == "native":
+            return [], []
+        if arm == "live":
+            return ["--hooks-dir", PRESTART_ONLY], []
+        if arm == "unconfined":
+            return no_hooks, ["--security-opt", "seccomp=unconfined"]
+        if arm == "hand":
+            seccomp = f"seccomp={self._by_hand(profile)}"
+            return no_hooks, ["--cap-drop", "all", "--security-opt", "no-new-privileges", "--security-opt", seccomp]
+        if arm == "conventional":
+            return ["--hooks-dir", str(self.conventional())], []
+        if arm in RUNSC:
+            flags = ("network=host", "ignore-cgroups", f"platform={RUNSC[arm]}")
+            return [*no_hooks, *self._runtime(arm), *(word for flag in flags for word in ("--runtime-flag", flag))], []
+        return no_hooks, []
+
+    def _by_hand(self, profile: str) -> Path:
+        if profile not in self._profiles:
+            path = self.host.directory() / f"{profile}.json"
+            self.host.run(["fhir-hook", "profile", "export", profile, "-o", path], check=True)
+            self._profiles[profile] = path
+        return self._profiles[profile]
+
+    def conventional(self) -> Path:
+        """A hooks directory with bench/programs/conventional_hook.py in the place of fhir-hook."""
+        if self._conventional is None:
+            top = self.host.directory()
+            self.host.run(["fhir-hook", "profile", "export", "hapi", "-o", top / "hapi.json"], check=True)
+            hook = top / "hook"
+            hook.write_bytes((PROGRAMS / "conventional_hook.py").read_bytes())
+            hook.chmod(0o755)
+            entry = {
+                "version": "1.0.0",
+                "hook": {"path": str(hook), "args": ["hook"], "env": ["PATH=/usr/bin:/bin"]},
+                "when": {"always": True},
+                "stages": ["precreate"],
+            }
+            (top / "hooks.d").mkdir()
+            (top / "hooks.d" / "conventional.json").write_text(json.dumps(entry))
+            self._conventional = top / "hooks.d"
+        return self._conventional
+
+    def _runtime(self, arm: str) -> list[str]:
+        if self._runsc is None:
+            build = subprocess.run([PROGRAMS.parent / "gvisor"], stdout=subprocess.PIPE, text=True, check=False)
+            if build.returncode != 0:
+                raise BenchError("gVisor is not built: run tests/host/enter --net bench/gvisor")
+            self._runsc = Path(build.stdout.strip())
+        program = self._runsc / ("runsc" if arm == "gvisor" else "runsc-debian")
+        if not program.exists():
+            raise BenchError(f"{program} is not there: run tests/host/enter --net bench/gvisor")
+        return ["--runtime", str(program)]
 
     def settle(self) -> None:
         """Waits until no engine or runtime is still tidying up after the container that has just ended."""
@@ -98,8 +175,8 @@ def timed(
 
 def compiled(name: str, directory: Path) -> Path:
     """A static program from bench/programs/NAME.c."""
-    source = Path(__file__).resolve().parent / "programs" / f"{name}.c"
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie"]
+    source = PROGRAMS / f"{name}.c"
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie", "-pthread"]
     subprocess.run(["gcc", *flags, "-o", directory / name, source], check=True, stdout=sys.stderr)
     return directory / name
 

@@ -1,10 +1,11 @@
-"""Asks a server on the loopback interface again and again until it answers 200: first_answer.py PORT PATH"""
+"""Asks a server on the loopback interface again and again until it answers 200: first_answer.py PORT PATH [SECONDS]"""
 
 import _socket
 import sys
 import time
 
-PAUSE, SECONDS = 0.005, 60
+PAUSE = 0.005
+SECONDS = float(sys.argv[3]) if len(sys.argv) > 3 else 60.0
 
 
 def answers(port: int, path: str) -> bool:
