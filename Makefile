@@ -98,14 +98,21 @@ demo: ## a real FHIR server, confined; KEEP=1 leaves it running
 	@tests/host/install-deps run images demo
 	@KEEP=$(KEEP) demo/run
 
-bench: ## measure what the hook costs
+bench: ## measure what the hook costs, in about 20 minutes; writes the tables and pictures
 	@$(MAKE) --no-print-directory deps
-	@tests/host/enter --net tests/images/build probe hapi-plain >/dev/null
+	@tests/host/enter --net tests/images/build probe hapi-plain fhirstarter >/dev/null
+	-@tests/host/enter --net bench/gvisor >/dev/null
 	@tests/host/enter bench/run
+
+bench-full: ## the same with more servers and the largest sizes (hours)
+	@$(MAKE) --no-print-directory deps
+	@tests/host/enter --net tests/images/build probe hapi-plain hapi-jpa fhirstarter helios >/dev/null
+	-@tests/host/enter --net bench/gvisor >/dev/null
+	@tests/host/enter bench/run --full --share 4
 
 clean: ## remove what was built here, and the kept images
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/fhir-hook"
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean test-kills
+.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean test-kills bench-full

@@ -11,7 +11,10 @@ YES, NOISE, NO = "yes", "within noise", "no"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """`without` and `measured` are the two sides in words, `compared` what the goal is about, at most `goal` of it."""
+    """`without` and `measured` are the two sides in words, `compared` what the goal is about.
+
+    The goal is at most `goal` of it, or at least with `least`. `why` says what stands in the way where it is missed.
+    """
 
     what: str
     without: str
@@ -19,15 +22,17 @@ class Row:
     compared: Estimate
     unit: str = ""
     goal: float | None = None
+    least: bool = False
+    why: str = ""
 
     @property
     def reached(self) -> str:
-        """yes; no; or within noise: the median is above the goal, the lower end of its interval is not."""
+        """yes; no; or within noise: the median misses the goal, the nearer end of its interval does not."""
         if self.goal is None:
             return ""
-        if self.compared.value <= self.goal:
-            return YES
-        return NOISE if self.compared.low <= self.goal else NO
+        if self.least:
+            return YES if self.compared.value >= self.goal else NOISE if self.compared.high >= self.goal else NO
+        return YES if self.compared.value <= self.goal else NOISE if self.compared.low <= self.goal else NO
 
     def markdown(self) -> str:
         """The row of the table."""
@@ -35,7 +40,7 @@ class Row:
         unit = f" {self.unit}" if self.unit else ""
         numbers = [f"{n:.{digits}f}" for n in (self.compared.value, self.compared.low, self.compared.high)]
         compared = f"{numbers[0]}{unit} ({numbers[1]} to {numbers[2]})"
-        goal = "" if self.goal is None else f"≤ {self.goal:g}{unit}"
+        goal = "" if self.goal is None else f"{'≥' if self.least else '≤'} {self.goal:g}{unit}"
         return f"| {self.what} | {self.without} | {self.measured} | {compared} | {goal} | {self.reached} |"
 
 

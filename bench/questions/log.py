@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
@@ -153,12 +152,14 @@ def results() -> list[Result]:
     return [found for found in [load("log"), *(load(f"log-append-{size}") for size in SIZES)] if found]
 
 
-def exponent(sizes: list[float], values: list[float]) -> float:
-    """The slope through the logarithms: 0 when size does not matter, 1 when twice the size takes twice as long."""
-    points = [(math.log(size), math.log(value)) for size, value in zip(sizes, values, strict=True)]
-    middle = [sum(axis) / len(points) for axis in zip(*points, strict=True)]
-    above = sum((x - middle[0]) * (y - middle[1]) for x, y in points)
-    return above / sum((x - middle[0]) ** 2 for x, _ in points)
+def says() -> str:
+    """One sentence of it."""
+    found = [(size, result) for size in SIZES if (result := load(f"log-append-{size}"))]
+    over = [estimate.difference(result.arm("append"), result.arm("bare")).value for _, result in found]
+    return (
+        f"An append takes {min(over):.2f} to {max(over):.2f} ms more than a bare write that reaches the disk, with "
+        f"{found[0][0]:,} to {found[-1][0]:,} records behind it."
+    )
 
 
 def rows() -> list[Row]:
@@ -174,8 +175,8 @@ def rows() -> list[Row]:
         words = f"log: append with {size:,} records behind, over a bare write and fdatasync"
         found.append(Row(words, f"{bare:.2f} ms", f"{append:.2f} ms", over, "ms", 1))
     if len(medians) > 1:
-        slope = exponent(list(medians), list(medians.values()))
-        found.append(Row("log: append, exponent over these sizes", "", f"{slope:.3f}", _exact(slope), "", 0.1))
+        slope = estimate.slope(list(medians), list(medians.values()))
+        found.append(Row("log: append, exponent over these sizes", "", f"{slope:.3f}", estimate.exact(slope), "", 0.1))
     return found + (_audit_rows(audit) if audit else [])
 
 
@@ -186,17 +187,17 @@ def _audit_rows(result: Result) -> list[Row]:
     found = []
     for kind in RATES:
         each = last[kind] / last["records"] * 1e6
-        slope = exponent(sizes, result.arm(kind))
+        slope = estimate.slope(sizes, result.arm(kind))
         words = f"log: {kind}, {count}, per record (exponent {slope:.2f})"
         rate = f"{last['records'] / last[kind]:,.0f}/s"
-        found.append(Row(words, "", rate, _exact(each), "us", 5 if kind in RATES[::2] else None))
-    milliseconds = last["proof"] * 1000
-    found.append(Row(f"log: proof of one of {count}", "", f"{milliseconds:.1f} ms", _exact(milliseconds), "ms", 50))
+        found.append(Row(words, "", rate, estimate.exact(each), "us", 5 if kind in RATES[::2] else None))
+    took = estimate.exact(last["proof"] * 1000)
+    found.append(Row(f"log: proof of one of {count}", "", f"{took.value:.1f} ms", took, "ms", 50))
     read = last["proof read"]
-    found.append(Row("log: read for that proof", "", f"{read:.0f} KiB", _exact(read), "KiB", 1024))
+    found.append(Row("log: read for that proof", "", f"{read:.0f} KiB", estimate.exact(read), "KiB", 1024))
     least = min(result.arm("memory of verify"))
-    memory = last["memory of verify"]
-    found.append(Row(f"log: verify, memory, {count}", f"{least:.0f} MiB", f"{memory:.0f} MiB", _exact(memory), "MiB"))
+    memory = estimate.exact(last["memory of verify"])
+    found.append(Row(f"log: verify, memory, {count}", f"{least:.0f} MiB", f"{memory.value:.0f} MiB", memory, "MiB"))
     return found
 
 
@@ -219,9 +220,5 @@ def plot() -> None:
 
 
 def _line(axes: Any, words: str, sizes: list[float], values: list[float]) -> None:
-    slope = f", exponent {exponent(sizes, values):.2f}" if len(sizes) > 1 else ""
+    slope = f", exponent {estimate.slope(sizes, values):.2f}" if len(sizes) > 1 else ""
     axes.plot(sizes, values, marker="o", label=words + slope)
-
-
-def _exact(value: float) -> estimate.Estimate:
-    return estimate.Estimate(value, value, value)

@@ -164,6 +164,16 @@ def results() -> list[Result]:
     return [found for found in [load("recording"), load("recording-processor")] if found]
 
 
+def says() -> str:
+    """One sentence of it."""
+    result = results()[0]
+    ours, strace = (estimate.ratio(result.arm(arm), result.arm("none")).value for arm in ("recorded", "strace"))
+    return (
+        f"While `fhir-hook profile record` looks, a request takes {ours:.2f} times as long; under `strace -f` "
+        f"{strace:.1f} times."
+    )
+
+
 def rows() -> list[Row]:
     """Ratios, arm against arm that is not recorded."""
     return [

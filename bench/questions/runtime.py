@@ -87,6 +87,16 @@ def results() -> list[Result]:
     return [found for runtime in RUNTIMES if (found := load(f"runtime-{runtime}"))]
 
 
+def says() -> str:
+    """One sentence of it."""
+    more = [estimate.difference(result.arm("fhir shim"), result.arm("fhir real")).value for result in results()]
+    passed = [estimate.difference(result.arm("state shim"), result.arm("state real")).value for result in results()]
+    return (
+        f"The shim adds {min(more):.0f} to {max(more):.0f} ms to create and start of a FHIR container, and "
+        f"{min(passed):.0f} to {max(passed):.0f} ms to a verb that it passes on."
+    )
+
+
 def rows() -> list[Row]:
     """Ratios of starts, and milliseconds more for what is passed on."""
     return [_row(result, *compared) for result in results() for compared in COMPARED]

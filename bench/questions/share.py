@@ -6,8 +6,9 @@ import json
 import resource
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bench import estimate
 from bench.alternate import alternate
@@ -16,8 +17,9 @@ from bench.result import Result, load
 from bench.row import Row
 
 TITLE = "The hook's own share"
-SECONDS = 45.0
+SECONDS = 50.0
 BARE = ["/usr/bin/python3", "-IS", "-c", "pass"]
+CHECKING = {"CHECK": "1"}
 
 
 def measure(bench: Bench, share: float) -> None:
@@ -30,6 +32,7 @@ def measure(bench: Bench, share: float) -> None:
     edited = subprocess.run([HOOK, "precreate"], input=fhir_config, stdout=subprocess.PIPE, check=True).stdout
     gate_bundle = _bundle(directory / "gate", edited, fhir)
     entry = json.loads(edited)["hooks"]["createRuntime"][-1]
+    conventional = str(bench.conventional().parent / "hook")
     arms: dict[str, Callable[[], float]] = {
         "bare": lambda: _timed(BARE, plain_bundle / "config.json"),
         "bare again": lambda: _timed(BARE, plain_bundle / "config.json"),
@@ -38,6 +41,9 @@ def measure(bench: Bench, share: float) -> None:
         "fhir precreate": lambda: _timed([HOOK, "precreate"], fhir_bundle / "config.json"),
         "fhir gate": lambda: _timed([entry["path"], *entry["args"][1:]], gate_bundle / "state.json"),
         "fhir prestart": lambda: _attached(fhir_bundle),
+        "plain conventional": lambda: _timed([conventional], plain_bundle / "config.json"),
+        "fhir conventional": lambda: _timed([conventional], fhir_bundle / "config.json"),
+        "fhir checking": lambda: _timed([conventional], fhir_bundle / "config.json", CHECKING),
     }
     processor: dict[str, list[float]] = {name: [] for name in arms}
     both = {name: lambda arm=arm, name=name: _with_processor_time(arm, processor[name]) for name, arm in arms.items()}
@@ -51,8 +57,8 @@ def measure(bench: Bench, share: float) -> None:
     bench.result("share", "ms", names, [wall + list(cpu) for wall, cpu in zip(blocks, used, strict=True)]).save()
 
 
-def _timed(argv: list[str], stdin: Path) -> float:
-    return timed(argv, stdin, env=HOOK_ENVIRONMENT)
+def _timed(argv: list[str], stdin: Path, more: Mapping[str, str] = MappingProxyType({})) -> float:
+    return timed(argv, stdin, env={**HOOK_ENVIRONMENT, **more})
 
 
 def _with_processor_time(arm: Callable[[], float], used: list[float]) -> float:
@@ -123,9 +129,46 @@ COMPARED: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
 )
 
 
+# stages, the conventional hook that does as much, words, goal
+CONVENTIONAL: tuple[tuple[tuple[str, ...], str, str, float | None], ...] = (
+    (("plain precreate",), "plain conventional", "not FHIR", 0.4),
+    (("fhir precreate", "fhir gate"), "fhir conventional", "FHIR, native: both stages", 0.4),
+    (("fhir precreate", "fhir gate"), "fhir checking", "FHIR, native: both stages, one that checks a schema", None),
+)
+
+
+def says() -> str:
+    """One sentence of it."""
+    result = results()[0]
+    bare, plain = (estimate.of(result.arm(arm)).value for arm in ("bare", "plain precreate"))
+    words = f"The bare interpreter takes {bare:.1f} ms, the hook for a container that is not FHIR {plain:.1f} ms"
+    if "plain conventional" not in result.arms:
+        return f"{words}."
+    return f"{words}, the same in conventional Python {estimate.of(result.arm('plain conventional')).value:.1f} ms."
+
+
 def rows() -> list[Row]:
     """Milliseconds over as many bare interpreters as the stages start; processor time in brackets."""
-    return [_row(result, *compared) for result in results() for compared in COMPARED]
+    found = [_row(result, *compared) for result in results() for compared in COMPARED]
+    for result in results():
+        found += [_against(result, *compared) for compared in CONVENTIONAL if compared[1] in result.arms]
+    return found
+
+
+def _against(result: Result, stages: tuple[str, ...], base: str, words: str, goal: float | None) -> Row:
+    ratio = estimate.paired(
+        lambda conventional, *values: sum(values) / conventional,
+        result.arm(base),
+        *(result.arm(name) for name in stages),
+    )
+    sides = [
+        estimate.paired(lambda *values: sum(values), *(result.arm(name) for name in names)).value
+        for names in ((base,), stages)
+    ]
+    bare = estimate.of(result.arm("bare")).value * len(stages)
+    why = f"{bare:.0f} of the {sides[1]:.0f} ms are {len(stages)} starts of the interpreter, the other hook has one"
+    what = f"hook against conventional Python hook: {words}"
+    return Row(what, f"{sides[0]:.1f} ms", f"{sides[1]:.1f} ms", ratio, goal=goal, why=why)
 
 
 def _row(result: Result, words: str, stages: tuple[str, ...], goal: float | None) -> Row:
