@@ -14,7 +14,7 @@ from bench.result import Result, load
 from bench.row import Row
 
 TITLE = "System calls"
-SECONDS = 60.0
+SECONDS = 45.0
 COUNT = 8000
 # arm -> (arm of bench.arms, runtime, more options)
 ARMS: dict[str, tuple[str, str, list[str]]] = {

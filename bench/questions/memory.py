@@ -13,7 +13,7 @@ from bench.result import Result, load
 from bench.row import Row
 
 TITLE = "The waiting attacher"
-SECONDS = 15.0
+SECONDS = 8.0
 NAME = "fhir-attach"
 KINDS = ("unique", "resident")
 

@@ -22,7 +22,7 @@ from bench.result import Result, load
 from bench.row import Row
 
 TITLE = "Recording a server"
-SECONDS = 240.0
+SECONDS = 110.0
 TAG = "hapi:plain"
 READ = "http://127.0.0.1:8080/fhir/Patient/1"
 WARM_UP, LOADED = 6.0, 6.0

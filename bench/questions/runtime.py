@@ -17,7 +17,7 @@ from bench.result import Result, load
 from bench.row import Row
 
 TITLE = "The shim"
-SECONDS = 60.0
+SECONDS = 25.0
 RUNTIMES = {"runc": "/usr/sbin/runc", "crun": "/usr/bin/crun"}
 SHIM = "/usr/libexec/fhir-hook/fhir-"
 _IDS = itertools.count()

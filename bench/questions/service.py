@@ -99,6 +99,8 @@ def says() -> str:
     """One sentence of it."""
     parts = []
     for result in results():
+        if not {"native: rate", "unconfined: rate"} <= set(result.arms):
+            continue
         of_unconfined = estimate.ratio(result.arm("native: rate"), result.arm("unconfined: rate")).value
         words = f"{_kind(result).words} serves {of_unconfined:.3f} of the requests a second that it serves unconfined"
         if "gvisor: rate" in result.arms:

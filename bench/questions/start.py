@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from statistics import median
 
 from bench import estimate
@@ -13,7 +15,18 @@ from bench.row import Row
 
 TITLE = "Start"
 SECONDS = 80.0
-RUNTIMES = ("runc", "crun")
+# name of the result -> (runtime, user, words)
+WAYS: dict[str, tuple[str, str | None, str]] = {
+    "runc": ("runc", None, "on runc"),
+    "crun": ("crun", None, "on crun"),
+    "rootless": ("runc", "rootless", "on runc, rootless"),
+    "cold": ("runc", None, "on runc, nothing cached"),
+}
+IN_FULL = ("cold",)
+"""Empties the caches of the whole machine."""
+# what is measured in the ways after the first two
+FEW = ("plain none", "plain hook", "fhir none", "fhir native", "fhir live")
+AS_USER = "/usr/local/bin/as-user"
 # arm -> (image, arm of bench.arms)
 ARMS = {
     "plain none": ("probe:plain", "none"),
@@ -29,7 +42,7 @@ ARMS = {
     "fhir gvisor": ("probe:hapi", "gvisor"),
     "fhir gvisor-debian": ("probe:hapi", "gvisor-debian"),
 }
-# gVisor is a runtime itself: it is measured once, beside runc
+# gVisor is a runtime itself: it is measured beside runc only
 ONCE = ("fhir gvisor", "fhir gvisor-debian")
 # arm -> the stages of the hook in it, as the question share names them
 STAGES = {
@@ -53,25 +66,36 @@ COMPARED = (
 
 
 def measure(bench: Bench, share: float) -> None:
-    """Times every arm on each runtime; `share` scales the time it may take."""
+    """Times every arm in each way; `share` scales the time it may take."""
+    for way in WAYS:
+        if bench.full or way not in IN_FULL:
+            _measure(bench, way, SECONDS * share * (1 if way in ("runc", "crun") else 0.5))
+
+
+def _measure(bench: Bench, way: str, seconds: float) -> None:
+    runtime, user, words = WAYS[way]
     for tag, _ in ARMS.values():
-        bench.host.load(tag)
-    for runtime in RUNTIMES:
+        bench.host.load(tag, user)
 
-        def run(tag: str, arm: str, runtime: str = runtime) -> float:
-            bench.settle()
-            return timed(bench.podman(arm, "run", "--rm", "--network", "none", tag, "true", runtime=runtime))
+    def run(tag: str, arm: str) -> float:
+        bench.settle()
+        argv = bench.podman(arm, "run", "--rm", "--network", "none", tag, "true", runtime=runtime)
+        if way == "cold":
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+        return timed([AS_USER, *argv] if user else argv)
 
-        chosen = {name: way for name, way in ARMS.items() if runtime == RUNTIMES[0] or name not in ONCE}
-        arms = {name: lambda tag=tag, arm=arm, run=run: run(tag, arm) for name, (tag, arm) in chosen.items()}
-        good, failed = working(arms, (BenchError, AssertionError))
-        blocks = alternate(f"podman run on {runtime}", good, SECONDS * share)
-        bench.result(f"start-{runtime}", "ms", list(good), blocks, failed=failed).save()
+    left_out = {"runc": (), "crun": ONCE}.get(way, tuple(set(ARMS) - set(FEW)))
+    chosen = [name for name in ARMS if name not in left_out]
+    arms = {name: lambda name=name: run(*ARMS[name]) for name in chosen}
+    good, failed = working(arms, (BenchError, AssertionError))
+    blocks = alternate(f"podman run {words}", good, seconds)
+    bench.result(f"start-{way}", "ms", list(good), blocks, failed=failed).save()
 
 
 def results() -> list[Result]:
     """What was kept of it."""
-    return [found for runtime in RUNTIMES if (found := load(f"start-{runtime}"))]
+    return [found for way in WAYS if (found := load(f"start-{way}"))]
 
 
 def says() -> str:
@@ -105,7 +129,7 @@ def rows() -> list[Row]:
 
 def _row(result: Result, arm: str, base: str, words: str, goal: float | None) -> Row:
     return Row(
-        f"`podman run` on {result.name.removeprefix('start-')}: {words}",
+        f"`podman run` {WAYS[result.name.removeprefix('start-')][2]}: {words}",
         f"{median(result.arm(base)):.0f} ms",
         f"{median(result.arm(arm)):.0f} ms",
         estimate.ratio(result.arm(arm), result.arm(base)),
