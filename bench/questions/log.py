@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from bench import estimate
+from bench import estimate, picture
 from bench.alternate import alternate
 from bench.arms import Bench
-from bench.result import DIRECTORY, Result, load
+from bench.result import Result, load
 from bench.row import Row
 from fhir_hook.audit import checkpoint, note, proof, signing, tree, verification
 from fhir_hook.audit.checkpoint import Signed
@@ -44,7 +43,6 @@ def measure(bench: Bench, share: float) -> None:
             blocks.append([float(size), *_audit(places, size)])
             _empty(places)
         bench.result("log", "s, KiB", ["records", *KINDS], blocks).save()
-        plot()
     finally:
         _empty(places)
         _move(kept / "log", places.log)
@@ -164,19 +162,19 @@ def says() -> str:
 
 def rows() -> list[Row]:
     """Appending at each size, then the rest at the largest."""
-    audit, found, medians = load("log"), [], {}
+    audit, found, appends = load("log"), [], {}
     for size in SIZES:
         result = load(f"log-append-{size}")
         if result is None:
             continue
         over = estimate.difference(result.arm("append"), result.arm("bare"))
         append, bare = (estimate.of(result.arm(arm)).value for arm in ARMS)
-        medians[float(size)] = append
+        appends[float(size)] = result.arm("append")
         words = f"log: append with {size:,} records behind, over a bare write and fdatasync"
         found.append(Row(words, f"{bare:.2f} ms", f"{append:.2f} ms", over, "ms", 1))
-    if len(medians) > 1:
-        slope = estimate.slope(list(medians), list(medians.values()))
-        found.append(Row("log: append, exponent over these sizes", "", f"{slope:.3f}", estimate.exact(slope), "", 0.1))
+    if len(appends) > 1:
+        slope = estimate.exponent(list(appends), list(appends.values()))
+        found.append(Row("log: append, exponent over these sizes", "", f"{slope.value:.3f}", slope, "", 0.1))
     return found + (_audit_rows(audit) if audit else [])
 
 
@@ -201,24 +199,16 @@ def _audit_rows(result: Result) -> list[Row]:
     return found
 
 
-def plot() -> None:
-    """Draws results/log.svg: milliseconds over the number of records, both axes logarithmic."""
-    from matplotlib.figure import Figure
-
+def draw(path: Path) -> None:
+    """Milliseconds over the number of records."""
+    appends = {float(size): found for size in SIZES if (found := load(f"log-append-{size}"))}
+    series = {
+        words: (list(appends), [estimate.of(found.arm(arm)) for found in appends.values()])
+        for arm, words in zip(ARMS, ("append", "bare write and fdatasync"), strict=True)
+    }
     audit = load("log")
-    appends = {size: found for size in SIZES if (found := load(f"log-append-{size}"))}
-    figure = Figure(figsize=(7, 4.5))
-    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="records in the log", ylabel="ms")
-    for arm, words in zip(ARMS, ("append", "bare write and fdatasync"), strict=True):
-        values = [estimate.of(found.arm(arm)).value for found in appends.values()]
-        _line(axes, words, [float(size) for size in appends], values)
     for kind in ("verify", "checkpoint", "proof") if audit else ():
-        _line(axes, kind, audit.arm("records"), [seconds * 1000 for seconds in audit.arm(kind)])
-    axes.grid(True, which="major", alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(DIRECTORY / "log.svg", bbox_inches="tight")
-
-
-def _line(axes: Any, words: str, sizes: list[float], values: list[float]) -> None:
-    slope = f", exponent {estimate.slope(sizes, values):.2f}" if len(sizes) > 1 else ""
-    axes.plot(sizes, values, marker="o", label=words + slope)
+        if audit:
+            found = [estimate.exact(seconds * 1000) for seconds in audit.arm(kind)]
+            series[kind] = (audit.arm("records"), found)
+    picture.lines(path, TITLE, {"": series}, "records in the log", "ms")
