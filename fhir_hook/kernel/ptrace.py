@@ -130,6 +130,7 @@ def wait(tid: int = -1, flags: int = 0) -> Stop | None:
 
 # Stops of other tasks that came while one was waited for; wait_stop() gives them out.
 _put_off: list[Stop] = []
+_LOOKS = 100
 
 
 def wait_stop(tid: int = -1) -> Stop:
@@ -151,8 +152,17 @@ def wait_stop_of(tid: int) -> Stop:
     """The next stop of one task; those of others are put off, but their ends reaped at once.
 
     Waiting for the one alone could block for ever: a killed pid namespace's init ends only when nobody else is left in
-    there (zap_pid_ns_processes), and its own other tasks stay until their tracer has reaped them.
+    there (zap_pid_ns_processes), and its own other tasks stay until their tracer has reaped them. So it is looked at a
+    few times first, which costs the same however many there are; waiting for any walks over all (do_wait).
     """
+    for _ in range(_LOOKS):
+        try:
+            seen = wait(tid, libc.WNOHANG)
+        except ChildProcessError:
+            break
+        if seen is not None:
+            return seen
+        posix.sched_yield()
     while (stop := _next_stop(-1)).tid != tid:
         _put_off.append(stop)
     return stop
