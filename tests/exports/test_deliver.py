@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from audit.conftest import Bench, killing
 from audit.test_forward import certificate
 from exports.conftest import KINDS
-from fhir_hook.exports import repository
+from fhir_hook.exports import fhir, repository
 from host.machine import Host
 from support.sandbox import ROOT
 
@@ -42,6 +43,11 @@ class Kept:
             self._context.verify_mode = ssl.CERT_REQUIRED
         self.port = 0
         self.start()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All but the checkpoints."""
+        return [event for event in self.kept.values() if not event["outcomeDesc"].startswith("the log was signed")]
 
     def start(self) -> None:
         here = self
@@ -125,8 +131,8 @@ def test_every_record_is_kept_once_across_runs_and_rotation(
     full("log", "rotate", "--now", check=True)
     full.append(250)
     assert full.json(*options(kept, pem, *create)) == {"delivered": 251, "left_out": 0}
-    assert len(kept.kept) == count + 251
-    for resource in list(kept.kept.values())[: count + 3]:
+    assert len(kept.records) == count + 251
+    for resource in kept.records[: count + 3]:
         AuditEvent.model_validate(resource)
 
 
@@ -143,7 +149,7 @@ def test_kill_9_at_any_call_loses_nothing_and_keeps_nothing_twice(
         kills += 1
     assert kills
     full(*options(kept, pem, *create), check=True)
-    assert len(kept.kept) == len(full.lines())
+    assert len(kept.records) == len(full.lines())
 
 
 def test_a_repository_that_is_away_gets_everything_when_it_is_back(full: Bench, kept: Kept, pem: Path) -> None:
@@ -154,7 +160,7 @@ def test_a_repository_that_is_away_gets_everything_when_it_is_back(full: Bench, 
         assert done.returncode == 3 and len(done.stderr.splitlines()) == 1 and "stays for the next time" in done.stderr
     kept.start()
     full(*options(kept, pem), check=True)
-    assert len(kept.kept) == len(full.lines())
+    assert len(kept.records) == len(full.lines())
 
 
 def test_answers_that_are_lost_on_the_way_make_nothing_twice(full: Bench, kept: Kept, pem: Path) -> None:
@@ -172,7 +178,7 @@ def test_answers_that_are_lost_on_the_way_make_nothing_twice(full: Bench, kept: 
     kept.fault = lose
     while full(*options(kept, pem)).returncode != 0:
         assert lost < 4
-    assert lost == 3 and len(kept.kept) == len(full.lines())
+    assert lost == 3 and len(kept.records) == len(full.lines())
 
 
 def away(status: int) -> Callable[[list[Any]], tuple[int, Any]]:
@@ -208,7 +214,7 @@ def test_what_is_not_accepted_is_not_taken_for_delivered_and_comes_again(
     assert "record 3 is not accepted: 422 Unprocessable not wanted" in done.stderr or fault != "one entry refused"
     kept.fault = lambda entries: None
     full(*options(kept, pem), check=True)
-    assert len(kept.kept) == len(full.lines())
+    assert len(kept.records) == len(full.lines())
 
 
 def test_a_following_sender_survives_the_repositorys_restart(full: Bench, kept: Kept, pem: Path) -> None:
@@ -223,9 +229,9 @@ def test_a_following_sender_survives_the_repositorys_restart(full: Bench, kept: 
                 time.sleep(2)
                 kept.start()
             end = time.monotonic() + 40
-            while len(kept.kept) < len(full.lines()) and time.monotonic() < end:
+            while len(kept.records) < len(full.lines()) and time.monotonic() < end:
                 time.sleep(0.1)
-            assert len(kept.kept) == len(full.lines())
+            assert len(kept.records) == len(full.lines())
     finally:
         process.kill()
         process.wait()
@@ -236,7 +242,7 @@ def test_a_line_that_is_no_record_is_said_and_does_not_hold_up_the_others(full: 
     full.append(1)
     done = full(*options(kept, pem))
     assert done.returncode == 0 and "is no record, and was left out" in done.stderr
-    assert len(kept.kept) == len(full.lines()) - 1
+    assert len(kept.records) == len(full.lines()) - 1
 
 
 def test_attack_a_server_with_another_certificate_gets_nothing(full: Bench, kept: Kept, tmp_path: Path) -> None:
@@ -252,7 +258,7 @@ def test_the_client_shows_its_certificate_where_the_server_wants_one(full: Bench
     try:
         assert full(*options(strict, pem)).returncode == 3 and strict.kept == {}
         full(*options(strict, pem, "--certificate", own), check=True)
-        assert len(strict.kept) == len(full.lines())
+        assert len(strict.records) == len(full.lines())
     finally:
         strict.stop()
 
@@ -289,10 +295,11 @@ def test_a_real_fhir_server_validates_and_keeps_each_record_once_whoever_kills_t
         for _ in range(2):
             done = full.sandbox.run([*inside, *deliver], env=ENV)
             assert done.returncode == 0, done.stderr
-        assert count(bare_host, server) == len(full.lines())
+        whole = len(full.lines()) + 1  # and the checkpoint
+        assert count(bare_host, server) == whole
         (full.sandbox.state / "forward").rename(full.sandbox.state / "forward-lost")
         done = full.sandbox.run([*inside, *deliver], env=ENV)
-        assert done.returncode == 0 and count(bare_host, server) == len(full.lines())
+        assert done.returncode == 0 and count(bare_host, server) == whole
 
         conditional = full.sandbox.run([*inside, *deliver, "--create"], env=ENV)
         assert conditional.returncode == 0 and b"delivered 0" in conditional.stdout
@@ -300,7 +307,7 @@ def test_a_real_fhir_server_validates_and_keeps_each_record_once_whoever_kills_t
         for _ in range(2):
             done = full.sandbox.run([*inside, *deliver, "--create"], env=ENV)
             assert done.returncode == 0, done.stderr
-            assert count(bare_host, server) == 2 * len(full.lines()), "one more of each: ids and tags are two ways"
+            assert count(bare_host, server) == 2 * whole, "one more of each: ids and tags are two ways"
             for path in (full.sandbox.state / "forward").iterdir():
                 path.unlink()
         validate(bare_host, server, full)
@@ -315,9 +322,10 @@ def count(host: Host, server: str) -> int:
 
 
 def validate(host: Host, server: str, bench: Bench) -> None:
-    """One record of each kind by the server's own validator."""
-    events = bench("log", "export", "--format", "fhir-ndjson", check=True).stdout.splitlines()
-    for event in events[: len(KINDS)]:
+    """One record of each kind, and a checkpoint, by the server's own validator."""
+    events = bench("log", "export", "--format", "fhir-ndjson", check=True).stdout.splitlines()[: len(KINDS)]
+    signed = fhir.checkpoint_event((bench.tree / "checkpoint").read_text(), datetime.now(UTC), "node1")
+    for event in [*events, json.dumps(signed)]:
         said = host.http(
             server, "http://127.0.0.1:8080/fhir/AuditEvent/$validate", "-X", "POST", "-H",
             "Content-Type: application/fhir+json", "-d", event,
