@@ -74,7 +74,7 @@ def ways(places: Places) -> list[Way]:
         found[name] = way
         if name.startswith("witness-"):
             _cosigned(places, name.removeprefix("witness-"), way)
-        elif (state / name).exists():
+        else:  # without a cursor nothing was ever delivered, and everything waits
             _delivered(places, state / name, way)
     return list(found.values())
 

@@ -78,7 +78,6 @@ class Forwarder:
         try:
             count = self._run()
         except deliver.DeliveryError as error:
-            self._cursor.again().keep()  # the doctor has to know what waits, also if nothing ever arrived
             standing.keep(self._places, *self._way, problem=str(error))
             raise
         standing.keep(self._places, *self._way)

@@ -165,3 +165,15 @@ def test_how_large_old_and_long_kept_segments_are_is_a_setting(host: Bench, tmp_
     for wrong in ('segment_size = "0M"', 'segment_age = "1"', 'keep = "-6y"', "keep = 6"):
         settings.write_text(f"[log]\n{wrong}\n")
         assert host("policy", "check").returncode == 1, wrong
+
+
+def test_a_first_delivery_that_failed_goes_on_although_the_oldest_segment_has_gone(
+    host: Bench, tmp_path: Path
+) -> None:
+    host("log", "rotate", "--now", check=True)
+    (host.log / "decisions-000000000000.jsonl").rename(tmp_path / "gone")
+    assert host("log", "forward", "--journal").returncode == 3
+    assert "the records from 20 on" in said(host)[0]["seen"]
+    with journal(host, tmp_path):
+        assert host.json("log", "forward", "--journal")["delivered"] == 1
+        assert said(host)[0]["level"] == "good"
