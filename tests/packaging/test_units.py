@@ -1,4 +1,4 @@
-"""The systemd units do their work under their own restrictions (systemd itself can't run in the private host)."""
+"""The systemd units do their work under their own restrictions (under systemd itself: install/)."""
 
 from __future__ import annotations
 
