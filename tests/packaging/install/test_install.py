@@ -1,4 +1,4 @@
-"""apt install on Debian 12 and 13, and from then on every FHIR container is confined, with no other step."""
+"""apt install on Debian 12, 13 and unstable, and from then on every FHIR container is confined, with no other step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ import re
 import shlex
 
 import pytest
-from packaging_root import FHIR, PLAIN, USER, Root, confined, untouched
+from packaging_root import DEFAULT_BOUNDING, FHIR, PLAIN, USER, Root, confined, untouched
 
 from host.machine import parse_status
+
+# Forms in which others install theirs: hook file -> (when, stage, options of podman run)
+OTHERS: dict[str, tuple[dict[str, object], str, list[str]]] = {
+    "oci-nvidia-hook": ({"always": True, "commands": [".*"]}, "prestart", []),
+    "nvidia-cdi-hook": ({"always": True}, "createContainer", []),
+    "oci-seccomp-bpf-hook": (
+        {"annotations": {r"^io\.containers\.trace-syscall$": ".*"}},
+        "prestart",
+        ["--annotation", "io.containers.trace-syscall=of:/tmp/x.json"],
+    ),
+}
 
 
 @pytest.mark.parametrize("who", [None, USER], ids=["root", "rootless"])
@@ -106,16 +117,36 @@ def test_the_rest_service_starts_confined_containers(installed: Root) -> None:
     assert re.findall(r"NoNewPrivs:\s(\d)", said) == ["1", "0"]
 
 
-def test_other_hooks_run_beside_it(installed: Root, runtime: str) -> None:
-    """As those of nvidia-container-toolkit and oci-seccomp-bpf-hook are installed."""
-    hook = {"version": "1.0.0", "hook": {"path": "/srv/shared/other"}, "when": {"always": True}, "stages": ["prestart"]}
-    installed.write("/srv/shared/other", "#!/bin/sh\ncat >/dev/null\ntouch /run/other-ran\n", 0o755)
-    installed.write("/usr/share/containers/oci/hooks.d/60-other.json", json.dumps(hook))
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_hooks_run_beside_it(installed: Root, runtime: str, name: str) -> None:
+    when, stage, options = OTHERS[name]
+    hook = {"path": "/srv/shared/other", "args": [name, stage], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
+    document = {"version": "1.0.0", "hook": hook, "when": when, "stages": [stage]}
+    installed.write("/srv/shared/other", "#!/bin/sh\ncat >/dev/null\necho $1 >>/srv/shared/other-ran\n", 0o755)
+    installed.write(f"/usr/share/containers/oci/hooks.d/{name}.json", json.dumps(document))
     try:
-        assert confined(installed.state(FHIR, runtime=runtime))
-        assert installed.exists("/run/other-ran")
+        for tag, expected in ((FHIR, confined), (PLAIN, untouched)):
+            installed.run(["rm", "-f", "/srv/shared/other-ran"])
+            assert expected(installed.state(tag, *options, runtime=runtime))
+            assert installed.read("/srv/shared/other-ran") == f"{stage}\n"
     finally:
-        installed.run(["rm", "-f", "/run/other-ran", "/usr/share/containers/oci/hooks.d/60-other.json"])
+        installed.run(["rm", "-f", "/srv/shared/other-ran", f"/usr/share/containers/oci/hooks.d/{name}.json"])
+
+
+def test_kube_play_starts_a_confined_server_beside_another_container(installed: Root, runtime: str) -> None:
+    lines = ["apiVersion: v1", "kind: Pod", "metadata: {name: played}", "spec:", "  hostNetwork: true", "  containers:"]
+    for name, tag in (("server", FHIR), ("other", PLAIN)):
+        lines.append(f"  - {{name: {name}, image: localhost/{tag}, imagePullPolicy: Never, command: [/bin/sleeper]}}")
+    installed.write("/srv/shared/pod.yaml", "\n".join(lines) + "\n")
+    try:
+        # "play kube" is what Podman 4.3 calls it; later ones take both
+        installed.podman("play", "kube", "/srv/shared/pod.yaml", runtime=runtime, check=True)
+        names = ("played-server", "played-other")
+        show = [installed.podman("exec", name, "/bin/status", runtime=runtime) for name in names]
+        assert f"CapBnd:\t{'0' * 16}" in show[0].stdout, show[0].stderr
+        assert f"CapBnd:\t{DEFAULT_BOUNDING}" in show[1].stdout, show[1].stderr
+    finally:
+        installed.podman("pod", "rm", "-f", "-t", "0", "played", runtime=runtime)
 
 
 def test_a_directory_given_with_hooks_dir_replaces_the_list_and_podman_says_so_itself(installed: Root) -> None:
