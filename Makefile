@@ -87,7 +87,7 @@ package: ## build the Debian package into build/
 release: ## from a tag: sdist, wheel, deb, rpm, bill of materials, checksums in build/release
 	@packaging/release
 
-test-packages: $(VENV)/.ready ## install, upgrade, remove the packages on Debian 12 and 13 (slow; needs the network)
+test-packages: $(VENV)/.ready ## install, upgrade, remove the packages on Debian 12, 13, unstable (slow; needs the network)
 	@tests/host/install-deps run images packages test
 	FHIR_HOOK_PACKAGES=all tests/host/enter --net $(VENV)/bin/python -B -m pytest tests/packaging
 
