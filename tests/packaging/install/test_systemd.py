@@ -24,6 +24,12 @@ SHARED = "/usr/share/containers/oci/hooks.d/50-fhir-hook.json"
 KEPT_FROM = re.compile(r"Permission denied|Operation not permitted|Read-only file system|Traceback|code=killed", re.I)
 
 
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def suite(request: pytest.FixtureRequest) -> str:
+    """Debian 12 and 13: systemd 252 and 257."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
 def booted(bare_host: Host, suite: str, packages: Packages) -> Iterator[Booted]:
     """A root that runs systemd, in which the package was installed by apt while a user was logged in."""
