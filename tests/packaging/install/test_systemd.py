@@ -38,6 +38,7 @@ def booted(bare_host: Host, suite: str, packages: Packages) -> Iterator[Booted]:
     root.boot()
     root.load_images()
     root.apt("install", root.share(packages.deb()))
+    at_rest(root)
     yield root
     root.close()
 
@@ -60,10 +61,9 @@ def in_force(root: Booted) -> str:
 def test_apt_install_starts_the_units_of_the_host_and_of_users_who_are_logged_in(booted: Booted) -> None:
     assert active(booted, *STANDING) == ["active"] * 4
     assert active(booted, *USERS, user=USER) == ["active"] * 2
-    assert booted.run(["systemctl", "--failed", "--no-legend", "--plain", "fhir-hook*"]).stdout == ""
+    assert booted.run(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "fhir-hook*"]).stdout == ""
     assert confined(booted.state(FHIR)) and untouched(booted.state(PLAIN))
     assert booted.run(["fhir-hook", "doctor"], check=False).returncode == 0
-    at_rest(booted)
 
 
 def test_every_services_exposure_is_below_2(booted: Booted) -> None:
@@ -256,4 +256,4 @@ def test_a_purge_leaves_no_unit_and_no_process(booted: Booted) -> None:
     assert said == "" and set(active(booted, *USERS, user=USER)) == {"inactive"}
     assert booted.run(["find", "/etc/systemd", "/var/lib/systemd", "/run", "-name", "*fhir-hook*"]).stdout == ""
     assert booted.run(["pgrep", "-f", "bin/fhir-hook"], check=False).stdout == ""
-    assert booted.run(["systemctl", "--failed", "--no-legend", "--plain", "fhir-hook*"]).stdout == ""
+    assert booted.run(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "fhir-hook*"]).stdout == ""
