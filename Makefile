@@ -13,7 +13,7 @@ SCRIPTS := $(shell grep -rlIE '^.!/bin/(ba)?sh' .ci demo packaging tests bench t
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the Debian packages that the tests, the images and the demo need
 	@tests/host/install-deps
@@ -72,6 +72,12 @@ test-servers: deps $(VENV)/.ready ## real servers in every combination, and on D
 test-kills: $(VENV)/.ready ## 10,000 random SIGKILLs while the log is appended to, signed and rotated (minutes)
 	FHIR_HOOK_KILLS=10000 $(VENV)/bin/python -B -m pytest tests/audit/test_checkpoint.py -k random_moments --timeout 7200
 
+test-kubernetes: deps $(VENV)/.ready ## pods on a real node, and the newest Docker (slow; builds them once)
+	@tests/host/install-deps kubernetes
+	@tests/host/enter --net tests/images/build probe fhirstarter >/dev/null
+	@tests/host/enter --net tests/kubernetes/go/build >/dev/null
+	FHIR_HOOK_KUBERNETES=1 tests/host/enter $(VENV)/bin/python -B -m pytest tests/kubernetes
+
 test: ## everything: packages, images, lint, all tests
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory images
@@ -115,4 +121,4 @@ clean: ## remove what was built here, and the kept images
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/fhir-hook"
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean test-kills bench-full
+.PHONY: help docs deps install uninstall venv images lint pytest pytest-hosts test test-servers package release test-packages shell demo bench clean test-kills bench-full test-kubernetes
