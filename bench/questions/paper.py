@@ -39,7 +39,7 @@ def measure(bench: Bench, share: float) -> None:
             for clients in CLIENTS
             for arm, server in running.items()
         }
-        blocks = alternate("the paper's experiment", arms, SECONDS * share)
+        blocks = alternate("the paper's experiment", arms, SECONDS * share, warm=False)
     bench.result("paper", "ms", list(arms), blocks, failed=failed).save()
 
 
