@@ -111,13 +111,22 @@ def says() -> str:
 
 
 def rows() -> list[Row]:
-    """Ratios of requests a second."""
+    """Ratios of requests a second, and of processor time."""
     found = []
     for result in results():
         for arm, base, goal in (*COMPARED, ("native", "gvisor", LOADS[result.name.partition("-")[2]][4])):
             if f"{arm}: rate" in result.arms and f"{base}: rate" in result.arms:
                 found.append(_row(result, arm, base, goal))
+        found += [_processor(result, arm) for arm in ("native", "live", "none again") if f"{arm}: cpu" in result.arms]
     return found
+
+
+def _processor(result: Result, arm: str) -> Row:
+    """Processor time a request against the engine's default: other work on the machine matters less to it."""
+    values, against = result.arm(f"{arm}: cpu"), result.arm("none: cpu")
+    words = f"{arm} against none" if " " not in arm else "noise: two servers alike"
+    sides = [f"{median(side):.0f} µs" for side in (against, values)]
+    return Row(f"{_kind(result).words}, processor time a request: {words}", *sides, estimate.ratio(values, against))
 
 
 def _row(result: Result, arm: str, base: str, goal: float | None) -> Row:
