@@ -76,10 +76,12 @@ def _forest(axis: Any, unit: str, rows: Sequence[Row]) -> None:
 
 def lines(path: Path, title: str, plots: Mapping[str, Series], across: str, up: str) -> None:
     """Plots beside each other, both axes logarithmic: name of the series -> its places and what was found there."""
-    with figure(path, title, len(plots), (max(7.0, 4.2 * len(plots)), 4.2)) as axes:
+    with figure(path, title, len(plots), (max(7.0, 2.9 * len(plots)), 4.0), sharey=True) as axes:
         for axis, (words, series) in zip(axes, plots.items(), strict=True):
-            axis.set(xscale="log", yscale="log", xlabel=words or across, ylabel=up)
-            axis.yaxis.set_major_formatter("{x:g}")
+            axis.set(xscale="log", yscale="log", xlabel=words or across)
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_formatter("{x:,g}")
+                scale.set_minor_formatter("")
             for number, (name, (places, found)) in enumerate(series.items()):
                 look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8], "markersize": 4}
                 axis.plot(places, [at.value for at in found], label=name, linewidth=1.2, **look)
@@ -88,4 +90,7 @@ def lines(path: Path, title: str, plots: Mapping[str, Series], across: str, up: 
                     color=COLOURS[number % 8], alpha=0.2, linewidth=0,
                 )  # fmt: skip
             axis.grid(True, which="major", alpha=0.3)
-            axis.legend(frameon=False, fontsize=8)
+            if len(series) > 1:
+                axis.legend(frameon=False, fontsize=8)
+        axes[0].set_ylabel(up)
+        axes[0].set_ylim(bottom=min(1.0, axes[0].get_ylim()[0]))

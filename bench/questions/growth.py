@@ -228,5 +228,6 @@ def draw(path: Path) -> None:
         result = load(_name(kind))
         if result is not None:
             sizes = [float(size) for size in result.arms]
-            plots[words.partition(" (")[0]] = {kind: (sizes, [estimate.of(result.arm(size)) for size in result.arms])}
+            across = words.partition(" (")[0].replace(", ", ",\n")
+            plots[across] = {kind: (sizes, [estimate.of(result.arm(size)) for size in result.arms])}
     picture.lines(path, TITLE, plots, "", "ms")

@@ -51,10 +51,11 @@ def results() -> list[Result]:
 def says() -> str:
     """One sentence of it."""
     result = results()[0]
-    ratios = [estimate.ratio(result.arm(f"{n}: native"), result.arm(f"{n}: unconfined")).value for n in CLIENTS]
+    most = max(CLIENTS)
+    ratio = estimate.ratio(result.arm(f"{most}: native"), result.arm(f"{most}: unconfined"))
     return (
-        f"The paper compares a container with a virtual machine and never one with the filter and without: here the "
-        f"filter makes it {min(ratios):.2f} to {max(ratios):.2f} times as long."
+        f"The paper compares a container with a virtual machine, and not one with a filter with one without: with {most} "
+        f"clients, fhir-hook's makes it {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f})."
     )
 
 

@@ -120,7 +120,7 @@ def _cost(arm: str, name: str, pattern: str) -> Estimate | None:
 def draw(path: Path) -> None:
     """Calls over cost: a dot for each arm, with the CVEs that it closes."""
     arms = results()[0].about["counted"]
-    with picture.figure(path, TITLE, 2, (11, 4.4), sharey=True) as axes:
+    with picture.figure(path, TITLE, 2, (12, 4.4), sharey=True) as axes:
         for axis, (name, pattern, across) in zip(axes, PANELS, strict=True):
             for number, (arm, seen) in enumerate(arms.items()):
                 cost = _cost(arm, name, pattern)
@@ -135,4 +135,4 @@ def draw(path: Path) -> None:
             axis.xaxis.set_minor_formatter("{x:g}")
             axis.grid(True, which="both", axis="x", alpha=0.2)
         axes[0].set_ylabel("system calls allowed, of 362")
-        axes[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.6))
+        axes[1].legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.86))
