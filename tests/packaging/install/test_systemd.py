@@ -38,6 +38,8 @@ def booted(bare_host: Host, suite: str, packages: Packages) -> Iterator[Booted]:
     root.boot()
     root.load_images()
     root.apt("install", root.share(packages.deb()))
+    # the drop-in that was just written is an edit, too
+    root.until(lambda: "nothing changed" in root.journal("-u", "fhir-hook-policy.service"), "nobody looks at edits")
     at_rest(root)
     yield root
     root.close()
