@@ -54,8 +54,8 @@ def says() -> str:
     most = max(CLIENTS)
     ratio = estimate.ratio(result.arm(f"{most}: native"), result.arm(f"{most}: unconfined"))
     return (
-        f"The paper compares a container with a virtual machine, and not one with a filter with one without: with {most} "
-        f"clients, fhir-hook's makes it {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f})."
+        f"The paper compares a container with a virtual machine, and not one with a filter with one without: with "
+        f"{most} clients, fhir-hook's makes it {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f})."
     )
 
 
