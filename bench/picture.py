@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.estimate import Estimate
-from bench.row import NO, Row
+from bench.row import NO, UNCLEAR, Row
 
 # Okabe and Ito's colours for the colour-blind
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#9A9A9A")
@@ -57,7 +57,7 @@ def forest(path: Path, title: str, rows: Sequence[Row]) -> None:
 def _forest(axis: Any, unit: str, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         at = row.compared
-        colour = GREY if row.goal is None else ORANGE if row.reached == NO else BLUE
+        colour = GREY if row.goal is None or row.reached == UNCLEAR else ORANGE if row.reached == NO else BLUE
         axis.plot([at.low, at.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         axis.plot([at.value], [place], color=colour, marker="s" if row.reached == NO else "o", markersize=5)
         if row.goal is not None:
@@ -71,7 +71,7 @@ def _forest(axis: Any, unit: str, rows: Sequence[Row]) -> None:
     axis.set_yticks(range(len(rows)), [row.what.replace("`", "") for row in rows])
     axis.invert_yaxis()
     words = f"{unit} more, or in all" if unit else "ratio"
-    axis.set_xlabel(f"{words}; | goal, ● reached, ■ missed, grey: no goal".replace("µ", "u"))
+    axis.set_xlabel(f"{words}; | goal, ● reached, ■ missed, grey: no goal, or can't tell".replace("µ", "u"))
 
 
 def lines(path: Path, title: str, plots: Mapping[str, Series], across: str, up: str) -> None:

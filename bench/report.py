@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench import machine, picture
-from bench.row import HEAD, NO, Row
+from bench.row import HEAD, NO, NOISE, UNCLEAR, YES, Row
 
 QUESTIONS = (
     *("surface", "start", "share", "bundle", "crowd", "server", "service", "paper"),
@@ -46,8 +46,7 @@ def summary() -> str:
     surface, parts = _question("surface"), []
     if surface in answered():
         parts = [f"![{surface.TITLE}](docs/{PICTURES}/surface.svg)", "", surface.says(), ""]
-    reached = len([row for row in goals if row.reached != NO])
-    told = f"{reached} of {len(goals)} goals are reached: [every figure, what is missed, and how](docs/bench.md)."
+    told = f"{_counted(goals)}: [every figure, what is missed, and how](docs/bench.md)."
     return "\n".join([*parts, *_table(rows), "", told, ""])
 
 
@@ -94,8 +93,14 @@ def _failed(question: ModuleType) -> list[str]:
 def _reached() -> list[str]:
     goals = [row for row in _all_rows() if row.goal is not None]
     missed = [f"- {row.what}{f': {row.why}' if row.why else ''}" for row in goals if row.reached == NO]
-    said = f"{len(goals) - len(missed)} of {len(goals)} are reached"
-    return [said + ("; missed are" if missed else "."), *([""] if missed else []), *missed]
+    return [_counted(goals) + ("; missed are" if missed else "."), *([""] if missed else []), *missed]
+
+
+def _counted(goals: list[Row]) -> str:
+    reached = len([row for row in goals if row.reached in (YES, NOISE)])
+    unclear = len([row for row in goals if row.reached == UNCLEAR])
+    noisy = f", of {unclear} the noise lets nobody tell" if unclear else ""
+    return f"{reached} of {len(goals)} goals are reached{noisy}"
 
 
 def _measured() -> str:

@@ -6,7 +6,9 @@ import dataclasses
 
 from bench.estimate import Estimate
 
-YES, NOISE, NO = "yes", "within noise", "no"
+YES, NOISE, NO, UNCLEAR = "yes", "within noise", "no", "can't tell"
+WIDE = 0.2
+"""An interval wider than this part of a goal within it tells nothing about the goal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +29,18 @@ class Row:
 
     @property
     def reached(self) -> str:
-        """yes; no; or within noise: the median misses the goal, the nearer end of its interval does not."""
+        """yes; no; within noise: the median misses the goal, the nearer end of its interval does not; or can't tell."""
         if self.goal is None:
             return ""
+        if self.compared.low < self.goal < self.compared.high and self.compared.high - self.compared.low > self._wide:
+            return UNCLEAR
         if self.least:
             return YES if self.compared.value >= self.goal else NOISE if self.compared.high >= self.goal else NO
         return YES if self.compared.value <= self.goal else NOISE if self.compared.low <= self.goal else NO
+
+    @property
+    def _wide(self) -> float:
+        return WIDE * abs(self.goal or 0.0)
 
     def markdown(self) -> str:
         """The row of the table."""

@@ -9,7 +9,7 @@ import pytest
 from bench import estimate
 from bench.alternate import alternate, one_line, working
 from bench.estimate import Estimate
-from bench.row import NO, NOISE, YES, Row
+from bench.row import NO, NOISE, UNCLEAR, YES, Row
 
 SIZES = [1.0, 10.0, 100.0, 1000.0]
 
@@ -50,10 +50,13 @@ def test_a_median_lies_within_its_interval_and_pairs_keep_what_both_arms_suffer(
     ("compared", "least", "said"),
     [
         (Estimate(1.0, 0.9, 1.1), False, YES),
-        (Estimate(1.2, 1.0, 1.3), False, NOISE),
+        (Estimate(1.2, 1.05, 1.25), False, NOISE),
         (Estimate(1.2, 1.15, 1.3), False, NO),
+        (Estimate(1.0, 0.6, 1.9), False, UNCLEAR),
+        (Estimate(1.0, 0.6, 1.09), False, YES),
+        (Estimate(1.5, 0.9, 1.9), True, UNCLEAR),
         (Estimate(1.2, 1.15, 1.3), True, YES),
-        (Estimate(1.0, 0.9, 1.2), True, NOISE),
+        (Estimate(1.05, 1.0, 1.2), True, NOISE),
         (Estimate(1.0, 0.9, 1.05), True, NO),
     ],
 )
