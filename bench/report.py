@@ -106,15 +106,15 @@ def _counted(goals: list[Row]) -> str:
 def _measured() -> str:
     machines, blocks, loads = [], [], [0.0]
     for result in (result for question in answered() for result in question.results()):
-        blocks.append(f"{result.name} {len(result.blocks)}")
+        blocks.append(f"{result.name} {len(result.blocks)} at {result.machine['load']:.0f}")
         loads.append(result.machine["load"])
         words = machine.sentence(result.machine)
         if words not in machines:
             machines.append(words)
-    busy = " Other work ran on this machine at the time, so trust the intervals." if max(loads) > BUSY else ""
+    busy = " Other work ran on this machine at the time and made all of it slower." if max(loads) > BUSY else ""
     return (
-        f"Machine: {'; and '.join(machines)}. Load average before the measurements: at most {max(loads):.1f}.{busy} "
-        f"Every figure is the median over blocks in which each arm ran once, in an order drawn anew "
-        f"({', '.join(blocks)}); its interval is a bootstrap over the blocks. The rows named noise compare an arm with "
-        "itself."
+        f"Machine: {'; and '.join(machines)}. Load average before the measurements: at most {max(loads):.0f}.{busy} "
+        f"Every figure is the median over blocks in which each arm ran once, in an order drawn anew (blocks at load "
+        f"average: {', '.join(blocks)}); its interval is a bootstrap over the blocks. The rows named noise compare an arm "
+        "with itself."
     )

@@ -101,8 +101,9 @@ def says() -> str:
     for result in results():
         if not {"native: rate", "unconfined: rate"} <= set(result.arms):
             continue
-        of_unconfined = estimate.ratio(result.arm("native: rate"), result.arm("unconfined: rate")).value
-        words = f"{_kind(result).words} serves {of_unconfined:.3f} of the requests a second that it serves unconfined"
+        part = estimate.ratio(result.arm("native: rate"), result.arm("unconfined: rate"))
+        words = f"{_kind(result).words} serves {part.value:.2f} times ({part.low:.2f} to {part.high:.2f}) the requests "
+        words += "a second that it serves unconfined"
         if "gvisor: rate" in result.arms:
             over = estimate.ratio(result.arm("native: rate"), result.arm("gvisor: rate")).value
             words += f", and {over:.1f} times as many as in gVisor"

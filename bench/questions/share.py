@@ -6,7 +6,7 @@ import json
 import resource
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ TITLE = "The hook's own share"
 SECONDS = 50.0
 BARE = ["/usr/bin/python3", "-IS", "-c", "pass"]
 CHECKING = {"CHECK": "1"}
+OTHERS = ("conventional", "checking")
 
 
 def measure(bench: Bench, share: float) -> None:
@@ -53,8 +54,15 @@ def measure(bench: Bench, share: float) -> None:
         bench.remove(plain, fhir)
     # The first value is of the block that alternate() throws away.
     used = zip(*(processor[name][1:] for name in arms), strict=True)
-    names = [*arms, *(f"{name} cpu" for name in arms)]
-    bench.result("share", "ms", names, [wall + list(cpu) for wall, cpu in zip(blocks, used, strict=True)]).save()
+    kept = {name: [block[number] for block in blocks] for number, name in enumerate(arms)}
+    kept |= {f"{name} cpu": values for name, values in zip(arms, zip(*used, strict=True), strict=True)}
+    beside = [name for name in arms if not name.endswith(OTHERS)]
+    _save(bench, "share", [*beside, *(f"{name} cpu" for name in beside)], kept)
+    _save(bench, "share-conventional", list(arms), kept)
+
+
+def _save(bench: Bench, name: str, arms: list[str], kept: Mapping[str, Sequence[float]]) -> None:
+    bench.result(name, "ms", arms, [list(block) for block in zip(*(kept[arm] for arm in arms), strict=True)]).save()
 
 
 def _timed(argv: list[str], stdin: Path, more: Mapping[str, str] = MappingProxyType({})) -> float:
@@ -114,7 +122,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 def results() -> list[Result]:
     """What was kept of it."""
-    return [found for found in [load("share")] if found]
+    return [found for name in ("share", "share-conventional") if (found := load(name))]
 
 
 # words, stages, goal in milliseconds
@@ -139,20 +147,22 @@ CONVENTIONAL: tuple[tuple[tuple[str, ...], str, str, float | None], ...] = (
 
 def says() -> str:
     """One sentence of it."""
-    result = results()[0]
+    result, other = load("share"), load("share-conventional")
+    if result is None:
+        return ""
     bare, plain = (estimate.of(result.arm(arm)).value for arm in ("bare", "plain precreate"))
     words = f"The bare interpreter takes {bare:.1f} ms, the hook for a container that is not FHIR {plain:.1f} ms"
-    if "plain conventional" not in result.arms:
+    if other is None:
         return f"{words}."
-    return f"{words}, the same in conventional Python {estimate.of(result.arm('plain conventional')).value:.1f} ms."
+    ratio = estimate.ratio(other.arm("plain precreate"), other.arm("plain conventional")).value
+    return f"{words}, which is {ratio:.2f} of what the same takes in conventional Python."
 
 
 def rows() -> list[Row]:
     """Milliseconds over as many bare interpreters as the stages start; processor time in brackets."""
-    found = [_row(result, *compared) for result in results() for compared in COMPARED]
-    for result in results():
-        found += [_against(result, *compared) for compared in CONVENTIONAL if compared[1] in result.arms]
-    return found
+    own, other = load("share"), load("share-conventional")
+    found = [_row(own, *compared) for compared in COMPARED] if own else []
+    return found + ([_against(other, *compared) for compared in CONVENTIONAL] if other else [])
 
 
 def _against(result: Result, stages: tuple[str, ...], base: str, words: str, goal: float | None) -> Row:

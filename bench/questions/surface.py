@@ -73,7 +73,7 @@ def says() -> str:
     return (
         f"Of the {default['allowed']} calls that the engine's default allows, fhir-hook leaves a HAPI server "
         f"{native['allowed']} and closes {native['closed']} of {native['cves']} known kernel flaws instead of "
-        f"{default['closed']}, at a price that is paid at the start and hardly in service."
+        f"{default['closed']}."
     )
 
 
