@@ -115,6 +115,6 @@ def _measured() -> str:
     return (
         f"Machine: {'; and '.join(machines)}. Load average before the measurements: at most {max(loads):.0f}.{busy} "
         f"Every figure is the median over blocks in which each arm ran once, in an order drawn anew (blocks at load "
-        f"average: {', '.join(blocks)}); its interval is a bootstrap over the blocks. The rows named noise compare an arm "
-        "with itself."
+        f"average: {', '.join(blocks)}); its interval is a bootstrap over the blocks. The rows named noise compare an "
+        "arm with itself."
     )

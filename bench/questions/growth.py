@@ -16,7 +16,6 @@ from bench.alternate import alternate, working
 from bench.arms import HOOK, HOOK_ENVIRONMENT, Bench, BenchError, compiled
 from bench.result import Result, load
 from bench.row import Row
-from support import store
 
 TITLE = "Growth"
 SECONDS = 100.0
@@ -142,12 +141,16 @@ def _compiled(bench: Bench, size: int, kept: Path) -> float:
 
 
 def _labels(top: Path, config: dict[str, Any], size: int) -> Path:
+    from support import store  # here: whoever only draws the results may have another module of this name
+
     labels = store.HAPI | {f"org.example.label-{number}": f"value {number}" for number in range(size - 1)}
     return _with_root(top, config, store.make(top / "store", labels))
 
 
 def _containers(top: Path, config: dict[str, Any], size: int) -> Path:
     """A store whose list of containers is as long; ours is the last one."""
+    from support import store
+
     root = store.make(top / "store", store.HAPI)
     path = top / "store/overlay-containers/containers.json"
     (ours,) = json.loads(path.read_text())
