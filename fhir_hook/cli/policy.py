@@ -7,12 +7,12 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from fhir_hook.authoring import edits, proofs
 from fhir_hook.authoring import policy as building
-from fhir_hook.authoring import proofs
 from fhir_hook.authoring import settings as settings_module
 from fhir_hook.cli.failure import Failed
 from fhir_hook.core import paths
@@ -39,28 +39,20 @@ def compile_(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     When anything is wrong the policy in force stays, and the refusal is recorded.
     """
     if if_changed:
+        if not accept_signers and (problems := edits.refused()):
+            _say_refused(problems)
         # The path unit that calls this looks at nothing until it ends: an edit that comes meanwhile is taken here.
         for _ in range(_ROUNDS):
-            seen = _edited()
+            seen = edits.seen()
             try:
                 _compile(if_changed, accept_signers, as_json)
             except Failed:
-                if _edited() == seen:
+                if edits.seen() == seen:
                     raise
             else:
-                if _edited() == seen:
+                if edits.seen() == seen:
                     return
     _compile(if_changed, accept_signers, as_json)
-
-
-def _edited() -> dict[str, tuple[int, int]]:
-    """Modification time (ns) and size of everything that is compiled; files may go meanwhile."""
-    found = {}
-    for folder in (paths.SHIPPED_PROFILES, Path(paths.CONFIG).parent):
-        for path in (Path(folder), *Path(folder).rglob("*")):
-            with contextlib.suppress(OSError):
-                found[str(path)] = (path.stat().st_mtime_ns, path.stat().st_size)
-    return found
 
 
 def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
@@ -68,6 +60,7 @@ def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     if if_changed and old and _fresh():
         click.echo(json.dumps({"policy": old["policy"], "old": old["policy"]}) if as_json else "nothing changed")
         return
+    seen = edits.seen()
     try:
         built = building.build(further=ceiling.refusals, accept_signers=accept_signers)
         real.check(built.index["settings"])
@@ -75,9 +68,9 @@ def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
     except (building.PolicyRefused, settings_module.SettingsError, real.RealError) as error:
         problems = error.problems if isinstance(error, building.PolicyRefused) else [str(error)]
         _record({"event": "policy", "result": "refused", "old": old.get("policy", ""), "problems": problems[:8]})
-        for line in problems:
-            click.echo(f"fhir-hook: {line}", err=True)
-        raise Failed("the policy in force was left as it is") from None
+        if not isinstance(error, real.RealError):  # a runtime may come without an edit here
+            edits.keep_refused(seen, problems)
+        _say_refused(problems)
     try:
         digest = policy.write(built.header, built.profiles, built.index)
     except OSError as error:
@@ -98,6 +91,12 @@ def _compile(if_changed: bool, accept_signers: bool, as_json: bool) -> None:
         click.echo(
             f"policy {digest[:12]} is in force: {len(built.profiles)} profiles, mode {built.index['settings']['mode']}"
         )
+
+
+def _say_refused(problems: list[str]) -> NoReturn:
+    for line in problems:
+        click.echo(f"fhir-hook: {line}", err=True)
+    raise Failed("the policy in force was left as it is") from None
 
 
 @command.command("check")

@@ -52,6 +52,21 @@ def test_a_broken_edit_is_refused_by_file_and_place_and_the_policy_in_force_stay
     assert (last["event"], last["result"], last["old"]) == ("policy", "refused", before)
 
 
+def test_an_edit_that_is_refused_is_on_record_once_however_often_somebody_looks_for_edits(command: Command) -> None:
+    CONFIG.write_text("mode = maybe\n")
+    assert command("policy", "compile", "--if-changed").returncode == 3
+    told = len(records(command))
+    again = command("policy", "compile", "--if-changed")
+    assert again.returncode == 3 and "config.toml" in again.stderr
+    assert len(records(command)) == told
+    CONFIG.write_text("mode = perhaps\n")
+    assert command("policy", "compile", "--if-changed").returncode == 3
+    assert len(records(command)) == told + 1
+    CONFIG.write_text('mode = "complain"\n')
+    command("policy", "compile", "--if-changed", check=True)
+    assert records(command)[-1]["event"] == "mode"
+
+
 def test_compiling_the_same_sources_twice_gives_the_same_digest(command: Command) -> None:
     command("policy", "compile", check=True)
     first = in_force()

@@ -92,7 +92,7 @@ def test_runtimes_are_asked_for_their_versions_under_the_units_restrictions(host
     try:
         done = started(host)
         assert [d.returncode for d in done] == [0, 0], done[-1].stderr
-        assert "(runc version 1.1" in done[0].stderr and "crun" not in done[0].stderr, done[0].stderr
+        assert "(runc version 1.1" in done[-1].stderr and "crun" not in done[-1].stderr, done[-1].stderr
     finally:
         SETTING.unlink()
         assert [d.returncode for d in started(host)] == [0, 0]

@@ -16,7 +16,13 @@ from packaging_root import FHIR, PLAIN, RENAMED, UID, USER, Packages, confined, 
 from host.machine import Host
 
 SERVICES = ["fhir-hook-collect", "fhir-hook-log", "fhir-hook-policy", "fhir-hook-watch"]
-STANDING = ["fhir-hook-collect.socket", "fhir-hook-log.timer", "fhir-hook-policy.path", "fhir-hook-watch.service"]
+STANDING = [
+    "fhir-hook-collect.socket",
+    "fhir-hook-log.timer",
+    "fhir-hook-policy.path",
+    "fhir-hook-policy.timer",
+    "fhir-hook-watch.service",
+]
 USERS = ["fhir-hook-send.path", "fhir-hook-send.timer"]
 DROPIN = "/etc/containers/containers.conf.d/50-fhir-hook.conf"
 SHARED = "/usr/share/containers/oci/hooks.d/50-fhir-hook.json"
