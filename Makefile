@@ -61,7 +61,7 @@ pytest: $(VENV)/.ready ## the tests alone, in the private host; T=... chooses
 
 pytest-hosts: $(VENV)/.ready ## all tests, in two private hosts at once; HOSTS=... chooses how many
 	@packaging/prove build/proven
-	$(VENV)/bin/python -B -m pytest --durations=25 --dist loadfile --tx '$(HOSTS)*popen//python=tests/host/enter $(VENV)/bin/python -B' $(T)
+	$(VENV)/bin/python -B -m pytest --durations=25 --dist loadfile --no-loadscope-reorder --tx '$(HOSTS)*popen//python=tests/host/enter $(VENV)/bin/python -B' $(T)
 
 test-servers: deps $(VENV)/.ready ## real servers in every combination, and on Debian 13 (slow)
 	@tests/host/enter --net tests/images/build

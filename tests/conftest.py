@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -19,9 +18,9 @@ hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make what pytest-xdist expects of a worker on its own machine: the directory of all workers' tmp_path."""
+    """A worker of pytest-xdist has a /tmp of its own: its tmp_path are where they are without it."""
     if hasattr(config, "workerinput"):
-        Path(config.option.basetemp).parent.mkdir(parents=True, exist_ok=True)
+        config.option.basetemp = None
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +38,25 @@ def said(host: Bench) -> list[dict[str, Any]]:
     return [finding for finding in findings if finding["check"] == "log.off-host"]
 
 
-def journal(host: Bench, tmp_path: Path) -> socket.socket:
-    """A socket in the journal's place; it is closed by the caller."""
+@contextlib.contextmanager
+def journal(host: Bench, tmp_path: Path) -> Iterator[None]:
+    """A socket in the journal's place that takes everything: a network namespace of its own queues ten datagrams."""
     taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     taken.bind(str(tmp_path / "socket"))
     host.sandbox.setup += f"mkdir -p /run/systemd/journal; mount -t tmpfs none /run/systemd/journal; " \
         f"touch /run/systemd/journal/socket; mount --bind {tmp_path / 'socket'} /run/systemd/journal/socket\n"
-    return taken
+    with taken:
+        reader = threading.Thread(target=_drain, args=(taken,), daemon=True)
+        reader.start()
+        yield
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", str(tmp_path / "socket"))
+        reader.join()
+
+
+def _drain(taken: socket.socket) -> None:
+    while taken.recv(1 << 16):
+        pass
 
 
 def test_that_nothing_leaves_the_host_is_said_with_the_reason_and_what_to_do(host: Bench) -> None:

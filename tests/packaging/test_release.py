@@ -19,6 +19,7 @@ def checkout(packages: Packages, tmp_path: Path) -> Path:
     """A checkout of this tree whose changelog is that of a release."""
     tree = tmp_path / "checkout"
     shutil.copytree(packages.tree, tree, symlinks=True)
+    shutil.rmtree(tree / "build", ignore_errors=True)
     text = (tree / "CHANGELOG.md").read_text()
     (tree / "CHANGELOG.md").write_text(text.replace("## [Unreleased]", f"## [{VERSION}] - 2026-01-02", 1))
     subprocess.run(["git", "init", "-q", tree], check=True)

@@ -14,10 +14,9 @@ from servers.fhir_server import FULL, assert_confined
 from servers.kernel_log import ERRNO, KernelLog
 from servers.stack import SOFTWARE, Daemon, fallen_back
 from servers.test_server_stack_denials import all_of_it, options
-from servers.work import use_nginx, use_node, use_postgresql, use_redis
+from servers.work import use_nginx, use_postgresql, use_redis
 
 WORK: dict[str, Callable[[Daemon], None]] = {
-    "node": use_node,
     "nginx": use_nginx,
     "redis": use_redis,
     "postgresql": use_postgresql,
@@ -25,7 +24,7 @@ WORK: dict[str, Callable[[Daemon], None]] = {
 ARCHIVES.update({f"{name}:musl": ("on-musl", f"{name}.tar") for name in WORK})
 CANARY = "/probe/try"
 # Calls that are denied on musl beyond the groups' fall-backs, and why nobody misses them.
-EXPECTED: dict[str, str] = {}
+EXPECTED = {"mremap": "realloc then copies", "sendfile": "BusyBox then uses read and write"}
 
 
 def on_musl(host: Host, name: str, user: str | None = None) -> str:
@@ -53,7 +52,7 @@ if FULL:
     def test_it_is_denied_nothing_on_musl_that_it_needs(
         host: Host, daemon: Callable[..., Daemon], logged: list[str], uid: int, name: str
     ) -> None:
-        more, ready = options(host, name) if name != "node" else ([], {})
+        more, ready = options(host, name)
         with KernelLog(uid) as log:
             running = daemon(name, *logged, *more, runtime="crun", tag=on_musl(host, name), **ready)
             all_of_it(running, log, WORK[name])
