@@ -11,7 +11,7 @@ from bench.row import HEAD, NO, NOISE, UNCLEAR, YES, Row
 
 QUESTIONS = (
     *("surface", "start", "share", "bundle", "crowd", "server", "service", "paper"),
-    *("calls", "memory", "growth", "log", "recording", "runtime"),
+    *("calls", "memory", "growth", "log", "recording", "runtime", "pod"),
 )
 HEADLINES = ("start", "server", "service")  # questions whose rows with a goal are in the README
 BUSY = 1.0  # load average

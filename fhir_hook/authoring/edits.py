@@ -27,13 +27,13 @@ def keep_refused(edit: dict[str, tuple[int, int]], problems: list[str]) -> None:
     """Note that this edit is refused, and why: who looks for edits by the clock need not say it again and again."""
     said = {"edit": _digest(edit), "problems": problems}
     with contextlib.suppress(OSError):
-        files.replace(paths.REFUSED, json.dumps(said).encode(), durable=False)
+        files.replace(paths.REFUSED_EDIT, json.dumps(said).encode(), durable=False)
 
 
 def refused() -> list[str]:
     """The problems for which what is seen now was refused; [] when something changed since, or nothing was refused."""
     try:
-        said = json.loads(files.read_trusted(paths.REFUSED, _LIMIT))
+        said = json.loads(files.read_trusted(paths.REFUSED_EDIT, _LIMIT))
         return [str(problem) for problem in said["problems"]] if said["edit"] == _digest(seen()) else []
     except (OSError, files.FileError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -73,7 +73,7 @@ def test_a_hundred_writers_lose_no_record_while_the_log_is_rotated_all_the_time(
     assert [out for out in said if b"refused" in out or out.count(b"\n") != 5] == []
     found = [record for record in records(host) if record["event"] == "test" and record["who"]]
     assert {(r["who"], r["n"]) for r in found} == {(f"writer{w}", n) for w in range(100) for n in range(5)}
-    assert len(found) == 500 and len(segments.closed(host.log)) > 5
+    assert len(found) == 500 and len(segments.closed(host.log)) > 1
     for out, who in zip(said, range(100), strict=True):
         seqs = [int(line) for line in out.split()]
         assert [r["seq"] for r in found if r["who"] == f"writer{who}"] == seqs, "acknowledged under the seq it has"
